@@ -1,0 +1,1 @@
+"""Prefect composition and the faces of the program."""

@@ -1,0 +1,1 @@
+"""The stages of a provisioning run, as plain typed functions."""

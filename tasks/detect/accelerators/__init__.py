@@ -1,0 +1,27 @@
+"""Accelerators: one module per vendor, each with `probe(root) -> tuple[Accelerator, ...] | Unknown`.
+
+To add one, write its module beside `nvidia.py` and add it to `PROBES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tasks.contracts import Accelerator, Unknown
+from tasks.detect.accelerators import nvidia
+
+Probe = Callable[[Path], tuple[Accelerator, ...] | Unknown]
+
+PROBES: tuple[Probe, ...] = (nvidia.probe,)
+
+
+def accelerators(root: Path) -> tuple[Accelerator, ...] | Unknown:
+    """Return all devices of all vendors; the first vendor that cannot tell makes the answer unknown."""
+    found: list[Accelerator] = []
+    for probe in PROBES:
+        devices = probe(root)
+        if isinstance(devices, Unknown):
+            return devices
+        found.extend(devices)
+    return tuple(found)

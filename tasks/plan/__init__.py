@@ -1,0 +1,1 @@
+"""HostFacts -> Plan. Pure."""

@@ -1,0 +1,56 @@
+"""The host's own journal: one line of JSON a run, synced before the run ends. It is the truth.
+
+    <state>/hosts/<host>/history.jsonl
+
+A line that a crash tore, or that a newer version wrote, is passed over and counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from tasks.contracts import RunRecord
+from tasks.effects.files import append_line
+
+GOOD = ("changed", "nothing to do")
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a journal holds, oldest first, and how many of its lines could not be read."""
+
+    records: tuple[RunRecord, ...]
+    unreadable: int
+
+    def last_good(self) -> RunRecord | None:
+        """Return the newest run that left the host as planned."""
+        return next((one for one in reversed(self.records) if one.outcome in GOOD), None)
+
+
+def journal(state: Path, host: str) -> Path:
+    """Return where the journal of `host` is."""
+    return state / "hosts" / host / "history.jsonl"
+
+
+def append(path: Path, record: RunRecord) -> None:
+    """Add one run to the journal."""
+    append_line(path, msgspec.json.encode(record).decode())
+
+
+def read(path: Path) -> History:
+    """Read a journal; one that is not there is empty."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return History((), 0)
+    decoder = msgspec.json.Decoder(RunRecord)
+    records, unreadable = [], 0
+    for line in filter(None, lines):
+        try:
+            records.append(decoder.decode(line))
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+            unreadable += 1
+    return History(tuple(records), unreadable)

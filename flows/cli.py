@@ -1,0 +1,256 @@
+"""`pmoves …`: data to standard output, hints and progress to standard error.
+
+Exit codes: 0 done, 1 internal error, 2 wrong request or file, 3 refused by this host, 4 another run holds the
+host, 5 a stage failed, 130 stopped. Prefect is imported by `provision` and `worker` alone.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from flows import report
+from flows.settings import Settings, load
+from tasks import catalogue
+from tasks.contracts import HostFacts, Plan
+from tasks.errors import ProvisionError, StoppedError, UnknownProfileError
+from tasks.plan.choose import AUTO, Request, make_plan
+from tasks.plan.match import fits
+
+app = typer.Typer(
+    help="Take this host to a verified local AI stack, and keep it there.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+profiles = typer.Typer(help="Hardware profiles: what fits, what is current.", no_args_is_help=True)
+app.add_typer(profiles, name="profile")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+ProfileName = Annotated[str, typer.Argument(help="A profile's name, or auto.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse instead of changing or dropping a role.")]
+
+
+def out(record: Any, text: Callable[[], str], *, as_json: bool) -> None:  # noqa: ANN401  # any record
+    """Print one record, as JSON or as text."""
+    data = msgspec.json.format(msgspec.json.encode(record)).decode() if as_json else text()
+    sys.stdout.write(data + "\n")
+
+
+def hint(text: str) -> None:
+    """Print what to do next, where it does not mix with data."""
+    sys.stderr.write(text + "\n")
+
+
+def seen(settings: Settings) -> HostFacts:
+    """Look at this host, without Prefect."""
+    from flows.planning import where  # noqa: PLC0415  # commands that do not look stay quick
+    from tasks.detect.look import look  # noqa: PLC0415  # the same
+
+    return look(where(settings))
+
+
+@app.command()
+def detect(*, as_json: Json = False) -> None:
+    """Look at this host: hardware, disks, and what answers."""
+    facts = seen(load())
+    out(facts, lambda: report.format_facts(facts), as_json=as_json)
+    hint("Next: pmoves plan")
+
+
+@app.command()
+def plan(profile: ProfileName = AUTO, *, strict: Strict = False, as_json: Json = False) -> None:
+    """Show what provisioning would do, and why, without doing it."""
+    settings = load()
+    made = _planned(settings, seen(settings), Request(profile, strict, settings.model_port))
+    out(made, lambda: report.format_plan(made), as_json=as_json)
+
+
+def _planned(settings: Settings, facts: HostFacts, request: Request) -> Plan:
+    from flows.planning import cache_view, offers  # noqa: PLC0415  # the same
+
+    shelf = catalogue.load(catalogue.DEFAULT)
+    view = cache_view(settings, shelf)
+    return make_plan(facts, shelf, offers=offers(facts), store=view, request=request)
+
+
+@app.command()
+def provision(
+    profile: ProfileName = AUTO,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Detect and plan only.")] = False,
+    strict: Strict = False,
+    wait: Annotated[int, typer.Option(min=0, max=1440, help="Minutes to wait for another run.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Take this host to a verified, routed local AI stack; a healthy host is left as it is."""
+    from flows.local import run_here  # noqa: PLC0415  # imports Prefect
+
+    settings = load()
+    record = run_here(settings, profile, dry_run=dry_run, strict=strict, wait_minutes=wait, quiet=as_json)
+    if dry_run and record.plan is not None:
+        made = record.plan
+        out(made, lambda: report.format_plan(made), as_json=as_json)
+        return
+    out(record, lambda: report.format_run(record, settings.prefect_ui_url), as_json=as_json)
+    hint("Next: pmoves status")
+
+
+@app.command()
+def status(*, as_json: Json = False) -> None:
+    """Show what runs on this host."""
+    from tasks.effects.supervisord import Supervisord  # noqa: PLC0415  # XML-RPC, 0.1 s
+
+    supervisor = Supervisord(load().state)
+    states = sorted(supervisor.states().values(), key=lambda one: one.name)
+    text = report.format_status(states, supervisor.pid(), time.time())
+    out(states, lambda: text, as_json=as_json)
+    hint("Next: pmoves down" if states else "Next: pmoves provision")
+
+
+@app.command()
+def history(
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="How many runs to list.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List the runs of this host, newest first."""
+    from tasks.record import history as journals  # noqa: PLC0415  # shares its name with the command
+
+    settings = load()
+    found = journals.read(journals.journal(settings.state, settings.host))
+    out(found.records[-limit:][::-1], lambda: report.format_history(found, limit), as_json=as_json)
+    if not found.records:
+        hint("No run yet. Next: pmoves provision")
+
+
+@app.command()
+def down(*, as_json: Json = False) -> None:
+    """Stop every process that was started on this host. State and weights stay."""
+    from tasks.effects.supervisord import Supervisord  # noqa: PLC0415  # XML-RPC, 0.1 s
+
+    stopped = Supervisord(load().state).shutdown()
+    out(stopped, lambda: f"stopped: {', '.join(stopped)}" if stopped else "nothing ran", as_json=as_json)
+    hint("Next: pmoves provision")
+
+
+@app.command()
+def worker(*, as_json: Json = False) -> None:
+    """Register the Prefect deployments and start a worker that takes this host's runs."""
+    from flows.local import start_worker  # noqa: PLC0415  # imports Prefect
+
+    settings = load()
+    states = start_worker(settings, quiet=as_json)
+    text = report.format_status(states, 0, time.time())
+    out(states, lambda: text, as_json=as_json)
+    hint(
+        f"Next: .venv/bin/prefect deployment run provision/embedded, or the form at {settings.prefect_ui_url}"
+    )
+
+
+# --- profiles ------------------------------------------------------------------------------------
+
+
+@profiles.command("list")
+def profile_list(*, as_json: Json = False) -> None:
+    """List every profile."""
+    from flows import chosen  # noqa: PLC0415  # small, but only these commands need it
+
+    shelf = catalogue.load(catalogue.DEFAULT)
+    current = chosen.read(load().home)
+    text = report.format_profiles(shelf, current)
+    out(tuple(shelf.profiles.values()), lambda: text, as_json=as_json)
+
+
+@profiles.command("show")
+def profile_show(
+    name: Annotated[str, typer.Argument(help="A profile's name.")], *, as_json: Json = False
+) -> None:
+    """Show what a profile is for, and what it wishes for."""
+    shelf = catalogue.load(catalogue.DEFAULT)
+    profile = shelf.profiles[_known(name, shelf.profiles)]
+    out(profile, lambda: report.format_profile(profile), as_json=as_json)
+
+
+@profiles.command("detect")
+def profile_detect(*, as_json: Json = False) -> None:
+    """Show which profiles fit this host, best first, and why the others do not."""
+    found = fits(catalogue.load(catalogue.DEFAULT), seen(load()))
+    out(found, lambda: report.format_fits(found), as_json=as_json)
+    hint(f"Next: pmoves profile apply {next((one.profile for one in found if one.fits), AUTO)}")
+
+
+@profiles.command("apply")
+def profile_apply(
+    name: Annotated[str, typer.Argument(help="A profile's name.")], *, as_json: Json = False
+) -> None:
+    """Make a profile the current one, for PMOVES' own tools too, and plan it."""
+    from flows import chosen  # noqa: PLC0415  # small, but only these commands need it
+
+    settings = load()
+    shelf = catalogue.load(catalogue.DEFAULT)
+    _known(name, shelf.profiles)
+    made = _planned(settings, seen(settings), Request(name, first_port=settings.model_port))
+    path = chosen.write(settings.home, name)
+    out(made, lambda: report.format_plan(made), as_json=as_json)
+    hint(f"{report.shown(path, settings.home)} now names {name}. Next: pmoves provision {name}")
+
+
+@profiles.command("current")
+def profile_current(*, as_json: Json = False) -> None:
+    """Print the current profile's name."""
+    from flows import chosen  # noqa: PLC0415  # small, but only these commands need it
+
+    name = chosen.read(load().home)
+    out({"profile": name}, lambda: name or "-", as_json=as_json)
+    if name is None:
+        hint("No profile is applied. Next: pmoves profile detect")
+
+
+def _known(name: str, names: Any) -> str:  # noqa: ANN401  # any collection of names
+    if name in names:
+        return name
+    near = catalogue.nearest(name, tuple(names))
+    meant = f" (did you mean {near}?)" if near else ""
+    raise UnknownProfileError(
+        f"there is no profile {name!r}{meant}", "nothing was changed", "see `pmoves profile list`"
+    )
+
+
+def main() -> None:
+    """Run a command; every foreseen failure is one sentence and an exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(standalone_mode=False)
+    except ProvisionError as error:
+        hint(f"pmoves: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        hint("pmoves: stopped; what ran before this command still runs; start it again when you like.")
+        sys.exit(StoppedError.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except typer.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's own usage errors, whichever click typer carries
+            hint(f"pmoves: {error.format_message()} See `pmoves --help`.")
+            sys.exit(2)
+        raise
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

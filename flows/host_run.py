@@ -1,0 +1,215 @@
+"""One run on one host: its lock, its stop signal, its clock, and what is undone when it fails.
+
+<state>/run.lock    held while a run changes this host (the kernel drops it when the run ends)
+<state>/run.json    who holds it
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from flows.settings import Settings
+from tasks.contracts import Change, Event, Outcome, Plan, RunRecord, Sink, Stage, Timing
+from tasks.effects.files import try_lock, write_atomic
+from tasks.effects.network import listener
+from tasks.effects.supervisord import Supervisord
+from tasks.errors import (
+    BusyError,
+    PortTakenError,
+    ProvisionError,
+    RefusedError,
+    StateFolderError,
+    StoppedError,
+    UsageError,
+)
+
+CONTROL_PLANE = ("prefect-server", "prefect-worker")
+"""Processes that a failed run leaves up, so that its evidence can be read."""
+
+POLL_S = 0.5
+
+
+def new_run_id() -> str:
+    """Return a run's name: sortable by time, unique on the host."""
+    return datetime.now(UTC).strftime("%Y%m%dt%H%M%Sz-") + secrets.token_hex(2)
+
+
+class HostRun:
+    """Holds the host while a run changes it; on failure, goes back to the processes of before.
+
+    Args:
+        settings: Where everything is.
+        sink: Who watches.
+        wait_s: How long to wait for another run on this host; 0 refuses at once.
+        changes_host: False for a dry run, which takes no lock and undoes nothing.
+    """
+
+    def __init__(
+        self, settings: Settings, sink: Sink, *, wait_s: float = 0, changes_host: bool = True
+    ) -> None:
+        self.run = new_run_id()
+        self.settings = settings
+        self.sink = sink
+        self.stop = threading.Event()
+        self.supervisor = Supervisord(settings.state)
+        self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._wait_s = wait_s
+        self._changes_host = changes_host
+        self._begun = time.monotonic()
+        self._timings: list[Timing] = []
+        self._locks = ExitStack()
+        self._before: dict[str, str] | None = None
+
+    def __enter__(self) -> Self:
+        if self._changes_host:
+            for folder in (self.settings.state, self.settings.store):
+                refuse_unwritable(folder)
+            self._locks.enter_context(host_lock(self.settings.state, self.run, wait_s=self._wait_s))
+            self._before = self.supervisor.snapshot()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop.set()
+        try:
+            if error is not None and self._changes_host:
+                self.say("record", "undo", "going back to the processes of before this run")
+                self.supervisor.restore(self._before, keep=CONTROL_PLANE)
+        finally:
+            self._locks.close()
+
+    def say(self, stage: Stage, subject: str, message: str) -> None:
+        """Tell who watches."""
+        self.sink(Event(stage, subject, message))
+
+    @contextlib.contextmanager
+    def timed(self, stage: Stage, subject: str) -> Iterator[None]:
+        """Keep how long a stage takes for a subject, also when it fails."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            now = time.monotonic()
+            self._timings.append(Timing(stage, subject, round(begun - self._begun, 3), round(now - begun, 3)))
+
+    def record(self, *, error: BaseException | None, flow_run: str, wanted: str) -> RunRecord:
+        """Begin the record of this run; the flow fills in what its stages returned."""
+        return RunRecord(
+            run=self.run,
+            version=version("pmoves-provisioner"),
+            host=self.settings.host,
+            started_at=self.started_at,
+            seconds=round(time.monotonic() - self._begun, 3),
+            outcome=outcome_of(error),
+            error=sentence(error),
+            flow_run=flow_run,
+            profile_wanted=wanted,
+            timings=tuple(sorted(self._timings, key=lambda one: one.start_s)),
+        )
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
+    """Name how a run ended."""
+    if error is None:
+        return "changed"
+    if isinstance(error, (RefusedError, UsageError, BusyError)):
+        return "refused"
+    if isinstance(error, StoppedError) or not isinstance(error, Exception):
+        return "interrupted"
+    return "failed"
+
+
+def sentence(error: BaseException | None) -> str:
+    """Write an error as one sentence; one that nobody foresaw keeps its type."""
+    if error is None:
+        return ""
+    return str(error) if isinstance(error, ProvisionError) else f"{type(error).__name__}: {error}"
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Refuse a folder that cannot be written, before anything is done.
+
+    Raises:
+        StateFolderError: it cannot be created or written.
+    """
+    probe = folder / f".writable-{os.getpid()}-{secrets.token_hex(2)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StateFolderError(
+            f"{folder} cannot be written ({error.strerror})",
+            "nothing was changed",
+            "give this user the right to write there, or set PMOVES_STATE or HF_HUB_CACHE to another folder",
+        ) from error
+
+
+@contextlib.contextmanager
+def host_lock(state: Path, run: str, *, wait_s: float) -> Iterator[None]:
+    """Hold this host for one run; wait up to `wait_s` for a run that holds it.
+
+    Raises:
+        BusyError: another run holds it.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        with ExitStack() as stack:
+            lock: AbstractContextManager[bool] = try_lock(state / "run.lock")
+            if stack.enter_context(lock):
+                write_atomic(state / "run.json", json.dumps({"run": run, "pid": os.getpid()}))
+                try:
+                    yield
+                finally:
+                    (state / "run.json").unlink(missing_ok=True)
+                return
+        if time.monotonic() >= deadline:
+            raise BusyError(
+                f"another run holds this host ({_holder(state)})",
+                "it goes on and this one changed nothing",
+                "wait for it, or let this one wait with --wait MINUTES",
+            )
+        time.sleep(POLL_S)
+
+
+def _holder(state: Path) -> str:
+    try:
+        holder = json.loads((state / "run.json").read_text())
+        return f"run {holder['run']}, pid {holder['pid']}"
+    except (OSError, ValueError, KeyError):
+        return "it is just starting"
+
+
+def changed(changes: tuple[Change, ...]) -> bool:
+    """Whether anything was done."""
+    return any(change.kind != "keep" for change in changes)
+
+
+def refuse_foreign_ports(plan: Plan, settings: Settings, supervisor: Supervisord) -> None:
+    """Refuse, before byte one, a port that somebody else listens on.
+
+    Raises:
+        PortTakenError: a port of the plan is taken, and not by a process of ours.
+    """
+    ours = {name for name, state in supervisor.states().items() if state.running}
+    wanted = [(f"model-{one.model}", one.port, "PMOVES_MODEL_PORT") for one in plan.models]
+    for name, port, variable in [*wanted, ("gateway", settings.gateway_port, "PMOVES_GATEWAY_PORT")]:
+        if name not in ours and listener(port):
+            raise PortTakenError(
+                f"port {port} on 127.0.0.1, planned for {name}, is taken by another program",
+                "nothing was downloaded or started",
+                f"free it (`ss -ltnp 'sport = :{port}'` shows who holds it) or set {variable}",
+            )

@@ -1,0 +1,34 @@
+"""What the planner needs from outside, gathered: the same for a run and for `pmoves plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flows.settings import Settings
+from tasks.contracts import Catalogue, HostFacts, RuntimeName, RuntimeOffer, StoreView
+from tasks.detect.look import Where
+from tasks.pull import store
+from tasks.serve import runtimes
+
+
+def where(settings: Settings) -> Where:
+    """Return where detection looks."""
+    return Where(
+        host=settings.host,
+        hostname=settings.hostname,
+        state=settings.state,
+        store=settings.store,
+        engine=settings.engine,
+        hub=settings.hub,
+        ollama_library=settings.ollama_library,
+    )
+
+
+def cache_view(settings: Settings, catalogue: Catalogue) -> StoreView:
+    """Return what the weight store already holds of the catalogue."""
+    return store.view(settings.store, tuple(catalogue.models.values()))
+
+
+def offers(facts: HostFacts) -> Mapping[RuntimeName, RuntimeOffer]:
+    """Return which runtimes can be used on this host."""
+    return {offer.name: offer for offer in runtimes.offers(facts)}

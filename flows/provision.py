@@ -1,0 +1,269 @@
+"""The flow `provision`: one host, from what it is to a verified and routed local AI stack.
+
+    detect -> plan -> pull -> serve -> verify -> route -> record
+
+The line is not a row of barriers: each model is served as soon as its own weights are there and
+verified as soon as its server answers; only the gateway waits for all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, TypeVar, cast
+
+from prefect import flow, get_run_logger
+from prefect.futures import PrefectFuture, wait
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from flows import settings as settings_module
+from flows.host_run import HostRun, changed, refuse_foreign_ports
+from flows.planning import cache_view, offers, where
+from flows.report import markdown_run
+from flows.settings import HOST_PATTERN, Settings
+from flows.watch import WATCHER, both, to_log
+from tasks import catalogue
+from tasks.contracts import (
+    Change,
+    HostFacts,
+    Plan,
+    PlannedModel,
+    PulledModel,
+    Route,
+    RunRecord,
+    VerifiedServer,
+)
+from tasks.detect.task import detect
+from tasks.effects.http import Httpx
+from tasks.errors import WrongHostError
+from tasks.plan.choose import AUTO, Request, make_plan
+from tasks.pull.sources import PullContext
+from tasks.pull.task import pull
+from tasks.record import history
+from tasks.record.task import record as publish
+from tasks.route.process import RouteContext
+from tasks.route.task import route
+from tasks.serve.apply import ServeContext
+from tasks.serve.task import serve
+from tasks.verify.check import VerifyContext
+from tasks.verify.task import verify
+
+Record = TypeVar("Record")
+
+PATIENCE_S = 30.0
+"""How long a run that was stopped waits for its own threads before it undoes what they did."""
+
+Profile = Annotated[
+    str,
+    Field(
+        description="Which hardware profile to apply; auto takes the one that fits the host.",
+        json_schema_extra={"enum": [AUTO, *catalogue.profile_names(catalogue.DEFAULT)], "position": 0},
+    ),
+]
+Host = Annotated[
+    str,
+    Field(
+        description="The host this run is for; it refuses to run elsewhere. Empty means wherever it runs.",
+        pattern=f"^({HOST_PATTERN})?$",
+        json_schema_extra={"position": 1},
+    ),
+]
+DryRun = Annotated[
+    bool, Field(description="Detect and plan only; change nothing.", json_schema_extra={"position": 2})
+]
+Strict = Annotated[
+    bool,
+    Field(
+        description="Refuse instead of changing or dropping a role of the bundle.",
+        json_schema_extra={"position": 3},
+    ),
+]
+WaitMinutes = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=1440,
+        description="How many minutes to wait for another run on this host; 0 refuses at once.",
+        json_schema_extra={"position": 4},
+    ),
+]
+
+
+@dataclass
+class Seen:
+    """What the stages returned so far, for the record of a run that may yet fail."""
+
+    facts: HostFacts | None = None
+    plan: Plan | None = None
+    pulled: tuple[PulledModel, ...] = ()
+    verified: tuple[VerifiedServer, ...] = ()
+    route: Route | None = None
+    changes: tuple[Change, ...] = ()
+
+
+@flow(name="provision", description="Take one host to a verified, routed local AI stack.")
+def provision(
+    profile: Profile = AUTO,
+    host: Host = "",
+    dry_run: DryRun = False,  # noqa: FBT002  # a run form's parameter
+    strict: Strict = False,  # noqa: FBT002  # the same
+    wait_minutes: WaitMinutes = 60,
+) -> RunRecord:
+    """Provision one host.
+
+    A second run on a healthy host changes nothing and says so. A run that fails goes back to the
+    processes and the routes of before.
+    """
+    settings = settings_module.load()
+    watcher, log = WATCHER.get(), to_log(get_run_logger())
+    sink = both(watcher, log) if watcher else log
+    run = HostRun(settings, sink, wait_s=60 * wait_minutes, changes_host=not dry_run)
+    seen = Seen()
+    try:
+        with run:
+            _refuse_other_host(host, settings)
+            _line(run, seen, Request(profile, strict, settings.model_port), dry_run=dry_run)
+    except BaseException as error:
+        _keep(run, seen, error, profile)
+        raise
+    made = _record(run, seen, None, profile, dry_run=dry_run)
+    return publish(made, _journal(settings, dry_run=dry_run), markdown_run(made))
+
+
+def _line(run: HostRun, seen: Seen, request: Request, *, dry_run: bool) -> None:
+    """Run the stages in order; what each returns is kept in `seen`."""
+    with run.timed("detect", run.settings.host):
+        seen.facts = facts = detect(where(run.settings))
+    with run.timed("plan", request.profile):
+        shelf = catalogue.load(catalogue.DEFAULT)
+        view = cache_view(run.settings, shelf)
+        seen.plan = plan = make_plan(facts, shelf, offers=offers(facts), store=view, request=request)
+    run.say("plan", plan.profile, plan.profile_why)
+    if dry_run:
+        return
+    refuse_foreign_ports(plan, run.settings, run.supervisor)
+    _bring_up(run, seen, facts, plan)
+
+
+def _bring_up(run: HostRun, seen: Seen, facts: HostFacts, plan: Plan) -> None:
+    """Pull, serve and verify every model, each chain at its own pace; then route to all of them."""
+    chains = _Chains(run, facts)
+    try:
+        for model in plan.models:
+            chains.start(model)
+        seen.verified = tuple(future.result() for future in chains.verified)
+        seen.route = chains.route(seen.verified).result()
+    except BaseException:
+        run.stop.set()
+        wait(chains.futures, timeout=PATIENCE_S)
+        raise
+    finally:
+        seen.pulled = _results(chains.pulled)
+    seen.changes = (
+        *(one.change for one in seen.pulled),
+        *(one.server.change for one in seen.verified),
+        seen.route.change,
+        *_remove_unplanned(run, seen.verified),
+    )
+
+
+def later(future: PrefectFuture[Record]) -> Record:
+    """Let a task take another's future: Prefect puts the result in its place, types do not know."""
+    return cast("Record", future)
+
+
+class _Chains:
+    """The tasks of one run: a chain a model, and the gateway at their end."""
+
+    def __init__(self, run: HostRun, facts: HostFacts) -> None:
+        settings, http = run.settings, Httpx()
+        self.pulled: list[PrefectFuture[PulledModel]] = []
+        self.verified: list[PrefectFuture[VerifiedServer]] = []
+        self.futures: list[PrefectFuture[Any]] = []
+        self._run = run
+        self._pulling = PullContext(
+            endpoint=settings.hub, token=settings.hub_token, hub=facts.hub, sink=run.sink, stop=run.stop
+        )
+        self._serving = ServeContext(run.supervisor, http, sys.executable, stop=run.stop, sink=run.sink)
+        self._verifying = VerifyContext(http, stop=run.stop, sink=run.sink)
+        self._routing = RouteContext(
+            supervisor=run.supervisor,
+            http=http,
+            python=sys.executable,
+            folder=settings.state / "gateway",
+            port=settings.gateway_port,
+            stop=run.stop,
+            sink=run.sink,
+        )
+
+    def start(self, model: PlannedModel) -> None:
+        """Begin one model's chain; each task starts when the one before it has its result."""
+        weights = pull.submit(model, self._run.settings.store, self._pulling, self._run.timed)
+        server = serve.submit(later(weights), self._serving, self._run.timed)
+        answers = verify.submit(later(server), self._verifying, self._run.timed)
+        self.pulled.append(weights)
+        self.verified.append(answers)
+        self.futures += [weights, server, answers]
+
+    def route(self, verified: tuple[VerifiedServer, ...]) -> PrefectFuture[Route]:
+        """Begin the gateway's task."""
+        future = route.submit(verified, self._routing, self._run.timed)
+        self.futures.append(future)
+        return future
+
+
+def _results(futures: list[PrefectFuture[PulledModel]]) -> tuple[PulledModel, ...]:
+    """Return what was pulled, also when something later failed."""
+    return tuple(future.result() for future in futures if future.state.is_completed())
+
+
+def _remove_unplanned(run: HostRun, verified: tuple[VerifiedServer, ...]) -> tuple[Change, ...]:
+    """Stop model servers that an earlier plan wanted and this one does not; the gateway left them already."""
+    wanted = {one.server.name for one in verified}
+    extra = [name for name in run.supervisor.states() if name.startswith("model-") and name not in wanted]
+    for name in extra:
+        run.supervisor.stop(name)
+    return tuple(Change(f"process {name}", "remove", "the plan no longer has this model") for name in extra)
+
+
+def _refuse_other_host(host: str, settings: Settings) -> None:
+    if host and host != settings.host:
+        raise WrongHostError(
+            f"this run is for host {host} and was started on {settings.host}",
+            "nothing was changed",
+            f"start it on the queue {host}, or leave the host empty",
+        )
+
+
+def _record(
+    run: HostRun, seen: Seen, error: BaseException | None, wanted: str, *, dry_run: bool = False
+) -> RunRecord:
+    made = run.record(error=error, flow_run=str(flow_run.get_id() or ""), wanted=wanted)
+    calm = error is None and not changed(seen.changes)
+    return replace(
+        made,
+        outcome="dry run" if dry_run and error is None else "nothing to do" if calm else made.outcome,
+        facts=seen.facts,
+        plan=seen.plan,
+        changes=seen.changes,
+        pulled=seen.pulled,
+        verified=seen.verified,
+        route=seen.route,
+    )
+
+
+def _journal(settings: Settings, *, dry_run: bool) -> str:
+    """Return where the run is written down; a dry run leaves no line."""
+    return "" if dry_run else str(history.journal(settings.state, settings.host))
+
+
+def _keep(run: HostRun, seen: Seen, error: BaseException, wanted: str) -> None:
+    """Write down a run that failed; the failure itself must not be hidden by this."""
+    made = _record(run, seen, error, wanted)
+    with contextlib.suppress(OSError):
+        history.append(history.journal(run.settings.state, run.settings.host), made)
+    if isinstance(error, Exception):
+        with contextlib.suppress(Exception):
+            publish(made, "", markdown_run(made))

@@ -1,0 +1,307 @@
+"""Records as text for people: aligned columns for a terminal, Markdown for Prefect artifacts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tasks.contracts import (
+    Catalogue,
+    Change,
+    HostFacts,
+    Plan,
+    ProcessState,
+    Profile,
+    Reach,
+    Route,
+    RunRecord,
+    Unknown,
+    VerifiedServer,
+)
+from tasks.plan.explain import gib, plural
+from tasks.plan.match import Fit
+from tasks.record.history import History
+
+Rows = Sequence[Sequence[str]]
+MS = 1000
+WIDE_LIMIT = 12
+
+
+def columns(head: Sequence[str], rows: Rows) -> str:
+    """Align rows under their heads; an empty cell prints as "-"."""
+    table = [list(head), *([cell or "-" for cell in row] for row in rows)]
+    widths = [max(len(row[index]) for row in table) for index in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def markdown(head: Sequence[str], rows: Rows) -> str:
+    """Write rows as a Markdown table; what comes from outside cannot break out of its cell."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(escape(cell) for cell in line) + " |" for line in lines)
+
+
+def escape(text: str) -> str:
+    """Make text safe inside a Markdown table cell."""
+    for raw, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`"), ("\n", " ")):
+        text = text.replace(raw, safe)
+    return text
+
+
+def known(value: object) -> str:
+    """Write a fact, or why it is not known."""
+    return f"unknown: {value.unknown}" if isinstance(value, Unknown) else str(value)
+
+
+def size(value: int | Unknown) -> str:
+    """Write bytes, or why they are not known."""
+    return f"unknown: {value.unknown}" if isinstance(value, Unknown) else gib(value)
+
+
+def answering(reach: Reach) -> str:
+    """Write whether something answers."""
+    return f"{'answers' if reach.answers else 'does not answer'}: {reach.detail} ({reach.address})"
+
+
+# --- facts ---------------------------------------------------------------------------------------
+
+
+def fact_rows(facts: HostFacts) -> Rows:
+    """Return what was seen, a row a fact."""
+    cpu, flags = facts.cpu, " ".join(facts.cpu.flags)
+    return [
+        ("host", facts.host),
+        ("system", f"{known(facts.system.os)}, kernel {facts.system.kernel}, {facts.system.architecture}"),
+        ("python", facts.system.python),
+        ("cpu", f"{known(cpu.model)} ({known(cpu.vendor)}), {known(cpu.physical_cores)} cores, {flags}"),
+        ("memory", f"{size(facts.memory.total_bytes)}, {size(facts.memory.available_bytes)} available"),
+        *(
+            (
+                f"disk of the {one.purpose}",
+                (
+                    f"{gib(one.free_bytes)} free of {gib(one.total_bytes)},"
+                    f" {one.filesystem} at {one.mount} ({one.path})"
+                ),
+            )
+            for one in facts.disks
+        ),
+        *(("accelerator", text) for text in accelerator_lines(facts)),
+        ("board", known(facts.board)),
+        ("container engine", answering(facts.container_engine)),
+        ("Hugging Face Hub", answering(facts.hub)),
+        ("Ollama library", answering(facts.ollama_library)),
+    ]
+
+
+def accelerator_lines(facts: HostFacts) -> tuple[str, ...]:
+    """Return a line a device, or one that says there is none or why it is not known."""
+    if isinstance(facts.accelerators, Unknown):
+        return (known(facts.accelerators),)
+    return tuple(
+        f"{one.name}, {size(one.memory_total_bytes)}, compute {known(one.compute_capability)},"
+        f" driver {known(one.driver)}"
+        for one in facts.accelerators
+    ) or ("none: no accelerator's driver is loaded",)
+
+
+def format_facts(facts: HostFacts) -> str:
+    """Write what was seen of a host."""
+    return columns(("WHAT", "SEEN"), fact_rows(facts))
+
+
+# --- plan ----------------------------------------------------------------------------------------
+
+PLAN_HEAD = ("ROLE", "VERDICT", "MODEL", "RUNTIME", "RESIDENCY", "MEMORY", "DOWNLOAD", "WHY")
+
+
+def plan_rows(plan: Plan) -> Rows:
+    """Return a row a role."""
+    placed = {model.role: model for model in plan.models}
+    rows = []
+    for one in plan.decisions:
+        model = placed.get(one.role)
+        if model is None:
+            rows.append((one.role, one.verdict, "", "", "none", "", "", one.why))
+            continue
+        memory = gib(model.memory_bytes) + ("" if model.memory_measured else " est.")
+        download = gib(model.download_bytes) if model.download_bytes else ""
+        rows.append(
+            (one.role, one.verdict, model.model, model.runtime, model.residency, memory, download, one.why)
+        )
+    return rows
+
+
+def plan_summary(plan: Plan) -> str:
+    """Write what a plan would download, in one line."""
+    count = sum(model.download_bytes > 0 for model in plan.models)
+    if not count:
+        return f"nothing to download; {gib(plan.disk_free_bytes)} free in the store"
+    return (
+        f"{plural(count, 'model')} to download ({gib(plan.download_bytes)}); disk:"
+        f" {gib(plan.disk_needed_bytes)} needed, {gib(plan.disk_free_bytes)} free in {plan.store}"
+    )
+
+
+def format_plan(plan: Plan) -> str:
+    """Write a plan: what was chosen, a line a role with its reason, and what is missing here."""
+    parts = [
+        f"{plan.profile}   {plan.host}: {plan.profile_why}",
+        columns(PLAN_HEAD, plan_rows(plan)),
+        f"{plan_summary(plan)}. Apply: pmoves provision {plan.profile}",
+        *plan.advice,
+    ]
+    return "\n".join(parts)
+
+
+# --- a run ---------------------------------------------------------------------------------------
+
+
+def server_rows(verified: tuple[VerifiedServer, ...], route: Route | None) -> Rows:
+    """Return a row a server, and one for the gateway."""
+    rows: list[tuple[str, ...]] = [
+        (one.server.planned.role, one.server.planned.model, one.server.base_url, _right(one.answers),
+         f"{one.latency_s * MS:.0f} ms", f"{one.texts_per_s:.0f} texts/s" if one.texts_per_s else "",
+         "" if isinstance(one.memory_bytes, Unknown) else gib(one.memory_bytes))
+        for one in verified
+    ]  # fmt: skip
+    if route is not None:
+        latency = f"{route.answers[0].seconds * MS:.0f} ms" if route.answers else ""
+        rows.append(("gateway", "TensorZero", route.base_url, _right(route.answers), latency, "", ""))
+    return rows
+
+
+SERVER_HEAD = ("ROLE", "MODEL", "ADDRESS", "VERIFIED", "LATENCY", "SPEED", "MEMORY")
+
+
+def _right(answers: Sequence[object]) -> str:
+    right = sum(getattr(answer, "right", False) for answer in answers)
+    return f"{right} of {len(answers)} right"
+
+
+def curl_line(route: Route) -> str:
+    """Return a command that asks the gateway for an embedding; it works when pasted."""
+    body = f'{{"model": "{route.models[0]}", "input": "hello"}}'
+    return f"curl -s {route.base_url}/embeddings -H 'content-type: application/json' -d '{body}'"
+
+
+def change_rows(changes: Iterable[Change]) -> Rows:
+    """Return a row a resource."""
+    return [(change.resource, change.kind, change.reason) for change in changes]
+
+
+def format_run(record: RunRecord, ui_url: str) -> str:
+    """Write what a run left behind; the last lines can be pasted."""
+    lines = [columns(("RESOURCE", "CHANGE", "WHY"), change_rows(record.changes)), ""]
+    if record.verified or record.route:
+        lines += [columns(SERVER_HEAD, server_rows(record.verified, record.route)), ""]
+    lines.append(f"{record.outcome} in {record.seconds:.1f} s (run {record.run})")
+    if record.flow_run:
+        lines.append(f"Evidence: {ui_url}/runs/flow-run/{record.flow_run}")
+    if record.route is not None:
+        lines += ["Try it:", f"  {curl_line(record.route)}"]
+    return "\n".join(lines)
+
+
+def markdown_run(record: RunRecord) -> str:
+    """Write a run's evidence as Markdown: what was seen, decided, done and measured."""
+    parts = [f"# {escape(record.host)}: {record.outcome}", escape(record.error)]
+    if record.facts is not None:
+        parts += ["## Seen", markdown(("What", "Seen"), fact_rows(record.facts))]
+    if record.plan is not None:
+        plan = record.plan
+        parts += [
+            "## Decided",
+            f"Profile **{escape(plan.profile)}**: {escape(plan.profile_why)}",
+            markdown([name.capitalize() for name in PLAN_HEAD], plan_rows(plan)),
+            escape(plan_summary(plan)),
+            *(f"- {escape(line)}" for line in plan.advice),
+        ]
+    if record.changes:
+        parts += ["## Done", markdown(("Resource", "Change", "Why"), change_rows(record.changes))]
+    parts += _measured(record)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _measured(record: RunRecord) -> list[str]:
+    parts: list[str] = []
+    if record.verified or record.route:
+        head = [name.capitalize() for name in SERVER_HEAD]
+        parts += ["## Measured", markdown(head, server_rows(record.verified, record.route))]
+    answers = [
+        (
+            one.server.planned.model,
+            answer.question,
+            answer.expected,
+            answer.got,
+            "yes" if answer.right else "no",
+        )
+        for one in record.verified
+        for answer in one.answers
+    ]
+    if answers:
+        parts += ["## Answers", markdown(("Model", "Question", "Expected", "Got", "Right"), answers)]
+    if record.timings:
+        rows = [
+            (one.stage, one.subject, f"{one.start_s:.2f} s", f"{one.seconds:.2f} s") for one in record.timings
+        ]
+        parts += ["## Timeline", markdown(("Stage", "Subject", "Start", "Took"), rows)]
+    return parts
+
+
+# --- lists ---------------------------------------------------------------------------------------
+
+
+def format_history(history: History, limit: int) -> str:
+    """Write the newest runs, newest first."""
+    rows = [
+        (one.run, one.started_at, one.plan.profile if one.plan else one.profile_wanted, one.outcome,
+         f"{one.seconds:.1f} s", one.error or _did(one))
+        for one in reversed(history.records[-limit:])
+    ]  # fmt: skip
+    table = columns(("RUN", "STARTED", "PROFILE", "OUTCOME", "TOOK", "WHAT"), rows)
+    torn = f"\n{plural(history.unreadable, 'line')} could not be read" if history.unreadable else ""
+    return table + torn
+
+
+def _did(record: RunRecord) -> str:
+    done = [f"{change.kind} {change.resource}" for change in record.changes if change.kind != "keep"]
+    return ", ".join(done[:WIDE_LIMIT]) or f"{plural(len(record.changes), 'resource')} as wanted"
+
+
+def format_status(states: Iterable[ProcessState], supervisor_pid: int, now: float) -> str:
+    """Write what runs."""
+    rows = [
+        (one.name, one.state, str(one.pid) if one.pid else "",
+         f"{now - one.started_at:.0f} s" if one.running else "", one.log)
+        for one in states
+    ]  # fmt: skip
+    if supervisor_pid:
+        rows.insert(0, ("supervisord", "running", str(supervisor_pid), "", ""))
+    return columns(("PROCESS", "STATE", "PID", "UP", "LOG"), rows) if rows else "nothing runs"
+
+
+def format_profiles(catalogue: Catalogue, current: str | None) -> str:
+    """Write every profile, and mark the current one."""
+    rows = [
+        ("*" if one.name == current else "", one.name, one.title, one.hardware)
+        for one in catalogue.profiles.values()
+    ]
+    return columns(("", "PROFILE", "TITLE", "HARDWARE"), rows)
+
+
+def format_profile(profile: Profile) -> str:
+    """Write one profile: what it is for and what it wishes for."""
+    rows = [(wish.role, ", then ".join(wish.models) or "none", wish.reason or "") for wish in profile.bundle]
+    head = f"{profile.name}: {profile.title}\nfor {profile.hardware}\n"
+    return head + columns(("ROLE", "MODELS, BEST FIRST", "WHY"), rows)
+
+
+def format_fits(found: Iterable[Fit]) -> str:
+    """Write which profiles fit, best first, and why the others do not."""
+    rows = [(one.profile, "yes" if one.fits else "no", one.why) for one in found]
+    return columns(("PROFILE", "FITS", "WHY"), rows)
+
+
+def shown(path: Path, home: Path) -> str:
+    """Write a path with ~ for the home folder."""
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

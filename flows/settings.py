@@ -1,0 +1,162 @@
+"""The only reader of environment variables, and the only writer of those that libraries read.
+
+PMOVES_STATE         the state folder                ~/.local/state/pmoves
+PMOVES_HOST          this host's name in plans       its host name, up to the first dot
+PMOVES_GATEWAY_PORT  where the gateway answers       3030
+PMOVES_MODEL_PORT    the first model server's port   7990
+HF_HUB_CACHE, HF_HOME, HF_ENDPOINT, HF_TOKEN         as Hugging Face's own tools read them
+DOCKER_HOST          the container engine            unix:///var/run/docker.sock
+PREFECT_API_URL      the Prefect server              http://127.0.0.1:4200/api
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tasks.errors import SettingsError
+
+HOST_PATTERN = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+LAST_PORT = 65535
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where everything is, for one run."""
+
+    host: str
+    hostname: str
+    home: Path
+    state: Path
+    store: Path
+    engine: str
+    hub: str
+    hub_token: str | None
+    ollama_library: str
+    prefect_api_url: str
+    gateway_port: int
+    model_port: int
+
+    @property
+    def prefect_port(self) -> int:
+        """The port in `prefect_api_url`."""
+        return urlsplit(self.prefect_api_url).port or 4200
+
+    @property
+    def prefect_is_local(self) -> bool:
+        """Whether the Prefect server is one that this program may start."""
+        return urlsplit(self.prefect_api_url).hostname in LOOPBACK
+
+    @property
+    def prefect_ui_url(self) -> str:
+        """Where a browser finds the Prefect UI."""
+        return self.prefect_api_url.removesuffix("/").removesuffix("/api")
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings.
+
+    Raises:
+        SettingsError: a variable has a value that cannot be used.
+    """
+    env = os.environ if environment is None else environment
+    home = Path(env.get("HOME") or Path.home())
+    hostname = socket.gethostname()
+    return Settings(
+        host=_host(env.get("PMOVES_HOST") or _simplified(hostname)),
+        hostname=hostname,
+        home=home,
+        state=_state(env, home),
+        store=_store(env, home),
+        engine=env.get("DOCKER_HOST") or "unix:///var/run/docker.sock",
+        hub=_url(env, "HF_ENDPOINT", "https://huggingface.co"),
+        hub_token=env.get("HF_TOKEN") or None,
+        ollama_library=_url(env, "PMOVES_OLLAMA_LIBRARY", "https://registry.ollama.ai/v2/"),
+        prefect_api_url=_url(env, "PREFECT_API_URL", "http://127.0.0.1:4200/api"),
+        gateway_port=_port(env, "PMOVES_GATEWAY_PORT", 3030),
+        model_port=_port(env, "PMOVES_MODEL_PORT", 7990),
+    )
+
+
+def apply_to_libraries(settings: Settings) -> None:
+    """Set what Prefect and the Hub client read at import: no telemetry, our server, our folders."""
+    os.environ.update(
+        PREFECT_API_URL=settings.prefect_api_url,
+        PREFECT_HOME=str(settings.state / "prefect"),
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
+        PREFECT_CLI_PROMPT="false",
+        # The run's log goes to the server; a terminal has its own display (flows/watch.py).
+        PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="CRITICAL",
+        DO_NOT_TRACK="1",
+        HF_HUB_CACHE=str(settings.store),
+        HF_HUB_DISABLE_TELEMETRY="1",
+        HF_HUB_DISABLE_PROGRESS_BARS="1",
+        HF_HUB_DISABLE_UPDATE_CHECK="1",
+        HF_HUB_DISABLE_XET="1",
+        HF_HUB_DISABLE_IMPLICIT_TOKEN="1",  # noqa: S106  # a switch, not a secret
+        HF_HUB_DOWNLOAD_TIMEOUT="30",
+        HF_HUB_ETAG_TIMEOUT="10",
+    )
+
+
+def _state(env: Mapping[str, str], home: Path) -> Path:
+    if env.get("PMOVES_STATE"):
+        return Path(env["PMOVES_STATE"]).expanduser().absolute()
+    return Path(env.get("XDG_STATE_HOME") or home / ".local/state").absolute() / "pmoves"
+
+
+def _store(env: Mapping[str, str], home: Path) -> Path:
+    """Find the Hugging Face cache as its own client does."""
+    if env.get("HF_HUB_CACHE"):
+        return Path(env["HF_HUB_CACHE"]).expanduser().absolute()
+    cache = Path(env.get("XDG_CACHE_HOME") or home / ".cache")
+    return Path(env.get("HF_HOME") or cache / "huggingface").expanduser().absolute() / "hub"
+
+
+def _simplified(hostname: str) -> str:
+    name = re.sub(r"[^a-z0-9-]+", "-", hostname.lower().partition(".")[0]).strip("-")
+    return name or "localhost"
+
+
+def _host(name: str) -> str:
+    if not re.fullmatch(HOST_PATTERN, name):
+        raise SettingsError(
+            f"PMOVES_HOST is {name!r}, which is not a host name",
+            "nothing was changed",
+            "use lower-case letters, digits and dashes, 63 at most",
+        )
+    return name
+
+
+def _port(env: Mapping[str, str], key: str, default: int) -> int:
+    text = env.get(key) or str(default)
+    if not (text.isdecimal() and 0 < int(text) <= LAST_PORT):
+        raise SettingsError(
+            f"{key} is {text!r}, which is not a port",
+            "nothing was changed",
+            f"set a number from 1 to {LAST_PORT}, or leave it out for {default}",
+        )
+    return int(text)
+
+
+def _url(env: Mapping[str, str], key: str, default: str) -> str:
+    text = env.get(key) or default
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SettingsError(
+            f"{key} is {text!r}, which is not a web address",
+            "nothing was changed",
+            f"set an address such as {default}",
+        )
+    return text

@@ -1,0 +1,130 @@
+"""What a person sees while a run goes on: a live display in a terminal, plain lines elsewhere.
+
+Everything here goes to standard error, so that standard output holds data alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from tasks.contracts import Event, Sink, silent
+from tasks.plan.explain import gib
+
+SAY_BYTES_EVERY_S = 5.0
+
+WATCHER: ContextVar[Sink | None] = ContextVar("watcher", default=None)
+"""Who watches the run that this process started itself; None in a worker, where the log watches."""
+
+
+def line(event: Event) -> str:
+    """Write an event as one line."""
+    share = f" ({gib(event.done_bytes)} of {gib(event.total_bytes)})" if event.total_bytes else ""
+    return f"{event.stage:<7} {event.subject}: {event.message}{share}"
+
+
+class Plain:
+    """A sink that prints lines; of events that only count bytes, one every few seconds."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._lock = threading.Lock()
+        self._last: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Print the event if it is due."""
+        with self._lock:
+            now = time.monotonic()
+            whole = event.done_bytes >= event.total_bytes
+            if event.total_bytes and not whole and now - self._last.get(event.subject, 0) < SAY_BYTES_EVERY_S:
+                return
+            self._last[event.subject] = now
+            self._write(line(event))
+
+
+class Live:
+    """A sink that keeps a bar for each download and prints all else above them."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._bars: dict[str, int] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Show the event."""
+        with self._lock:
+            if not event.total_bytes:
+                self._progress.console.print(line(event), markup=False, highlight=False)
+                return
+            bar = self._bars.get(event.subject)
+            if bar is None:
+                bar = self._bars[event.subject] = self._progress.add_task(event.subject)
+            self._progress.update(
+                self._progress.task_ids[bar], completed=event.done_bytes, total=event.total_bytes
+            )
+
+
+@contextmanager
+def watching(*, quiet: bool) -> Iterator[Sink]:
+    """Watch a run from this process for the block."""
+    if quiet:
+        sink: Sink = silent
+        yield from _installed(sink)
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from _installed(Plain(_print))
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as progress:
+        yield from _installed(Live(progress))
+
+
+def _print(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _installed(sink: Sink) -> Iterator[Sink]:
+    token = WATCHER.set(sink)
+    try:
+        yield sink
+    finally:
+        WATCHER.reset(token)
+
+
+def to_log(logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> Sink:
+    """Return a sink that writes to a run's log."""
+    return Plain(lambda text: logger.info("%s", text))
+
+
+def both(first: Sink, second: Sink) -> Sink:
+    """Return a sink that tells two who watch."""
+
+    def tell(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return tell

@@ -19,9 +19,9 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows import settings as settings_module
+from flows.evidence import markdown_run
 from flows.host_run import HostRun, changed, refuse_foreign_ports
 from flows.planning import cache_view, offers, where
-from flows.report import markdown_run
 from flows.settings import HOST_PATTERN, Settings
 from flows.watch import WATCHER, both, to_log
 from tasks import catalogue

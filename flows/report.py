@@ -1,4 +1,4 @@
-"""Records as text for people: aligned columns for a terminal, Markdown for Prefect artifacts. Pure."""
+"""Records as text for a terminal: aligned columns, "-" for nothing. Pure."""
 
 from __future__ import annotations
 
@@ -33,19 +33,6 @@ def columns(head: Sequence[str], rows: Rows) -> str:
     widths = [max(len(row[index]) for row in table) for index in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def markdown(head: Sequence[str], rows: Rows) -> str:
-    """Write rows as a Markdown table; what comes from outside cannot break out of its cell."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(escape(cell) for cell in line) + " |" for line in lines)
-
-
-def escape(text: str) -> str:
-    """Make text safe inside a Markdown table cell."""
-    for raw, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`"), ("\n", " ")):
-        text = text.replace(raw, safe)
-    return text
 
 
 def known(value: object) -> str:
@@ -200,52 +187,6 @@ def format_run(record: RunRecord, ui_url: str) -> str:
     if record.route is not None:
         lines += ["Try it:", f"  {curl_line(record.route)}"]
     return "\n".join(lines)
-
-
-def markdown_run(record: RunRecord) -> str:
-    """Write a run's evidence as Markdown: what was seen, decided, done and measured."""
-    parts = [f"# {escape(record.host)}: {record.outcome}", escape(record.error)]
-    if record.facts is not None:
-        parts += ["## Seen", markdown(("What", "Seen"), fact_rows(record.facts))]
-    if record.plan is not None:
-        plan = record.plan
-        parts += [
-            "## Decided",
-            f"Profile **{escape(plan.profile)}**: {escape(plan.profile_why)}",
-            markdown([name.capitalize() for name in PLAN_HEAD], plan_rows(plan)),
-            escape(plan_summary(plan)),
-            *(f"- {escape(line)}" for line in plan.advice),
-        ]
-    if record.changes:
-        parts += ["## Done", markdown(("Resource", "Change", "Why"), change_rows(record.changes))]
-    parts += _measured(record)
-    return "\n\n".join(part for part in parts if part)
-
-
-def _measured(record: RunRecord) -> list[str]:
-    parts: list[str] = []
-    if record.verified or record.route:
-        head = [name.capitalize() for name in SERVER_HEAD]
-        parts += ["## Measured", markdown(head, server_rows(record.verified, record.route))]
-    answers = [
-        (
-            one.server.planned.model,
-            answer.question,
-            answer.expected,
-            answer.got,
-            "yes" if answer.right else "no",
-        )
-        for one in record.verified
-        for answer in one.answers
-    ]
-    if answers:
-        parts += ["## Answers", markdown(("Model", "Question", "Expected", "Got", "Right"), answers)]
-    if record.timings:
-        rows = [
-            (one.stage, one.subject, f"{one.start_s:.2f} s", f"{one.seconds:.2f} s") for one in record.timings
-        ]
-        parts += ["## Timeline", markdown(("Stage", "Subject", "Start", "Took"), rows)]
-    return parts
 
 
 # --- lists ---------------------------------------------------------------------------------------

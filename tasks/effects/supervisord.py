@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shlex
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
@@ -25,53 +24,14 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from tasks.contracts import ProcessSpec, ProcessState
 from tasks.effects.files import try_lock, write_atomic
-from tasks.effects.processes import spec_hash
+from tasks.effects.pids import MARK, end, orphans
+from tasks.effects.programs import main_config, program
 from tasks.errors import ServeError
 
-MARK = "PMOVES_SUPERVISED"
 START_DEADLINE_S = 20.0
 POLL_S = 0.05
 SOCKET_PATH_LIMIT = 100
 """A unix socket's path holds at most 107 bytes on Linux (unix(7))."""
-
-MAIN = """\
-[supervisord]
-logfile={folder}/supervisord.log
-logfile_maxbytes=5MB
-logfile_backups=2
-pidfile={folder}/supervisord.pid
-nodaemon=true
-silent=true
-directory={folder}
-{user}
-[unix_http_server]
-file={socket}
-chmod=0600
-
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
-
-[include]
-files=programs/*.conf
-"""
-
-PROGRAM = """\
-; {digest}
-[program:{name}]
-command={command}
-environment={environment}
-autorestart=true
-startsecs=1
-startretries=6
-stopsignal=TERM
-stopwaitsecs={stop_timeout_s}
-stopasgroup=false
-killasgroup=true
-redirect_stderr=true
-stdout_logfile={log}
-stdout_logfile_maxbytes=5MB
-stdout_logfile_backups=2
-"""
 
 
 class Supervisord:
@@ -89,14 +49,16 @@ class Supervisord:
     def pid(self) -> int:
         """Return the pid of the running supervisord, or 0."""
         try:
-            return int(self._rpc().getPID())
+            with self._rpc() as rpc:
+                return int(rpc.getPID())
         except (OSError, Fault):
             return 0
 
     def states(self) -> dict[str, ProcessState]:
         """Return every process it knows, by name; nothing when supervisord does not run."""
         try:
-            rows = self._rpc().getAllProcessInfo()
+            with self._rpc() as rpc:
+                rows = rpc.getAllProcessInfo()
         except (OSError, Fault):
             return {}
         return {row["name"]: self._state_of(row) for row in rows}
@@ -125,7 +87,7 @@ class Supervisord:
         """
         with self._lock:
             self._ensure_running()
-            self._replace(spec.name, self._render(spec))
+            self._replace(spec.name, program(spec, self._state, self._log(spec.name)))
             return self._wait_for_pid(spec.name)
 
     def stop(self, name: str) -> None:
@@ -137,8 +99,20 @@ class Supervisord:
                 self._drop(name)
 
     def signal(self, name: str, signal: str) -> None:
-        """Send a signal, by its name without SIG, to a process."""
-        self._rpc().signalProcess(name, signal)
+        """Send a signal, by its name without SIG, to a process.
+
+        Raises:
+            ServeError: there is no such process, or no supervisord.
+        """
+        try:
+            with self._rpc() as rpc:
+                rpc.signalProcess(name, signal)
+        except (OSError, Fault) as error:
+            raise ServeError(
+                f"the process {name!r} cannot be signalled ({error})",
+                "it is as it was",
+                "see `pmoves status`",
+            ) from error
 
     def restore(self, before: dict[str, str] | None, *, keep: tuple[str, ...] = ()) -> None:
         """Go back to the programs of an earlier `snapshot`, apart from those named in `keep`."""
@@ -160,17 +134,20 @@ class Supervisord:
             names = tuple(name for name, state in self.states().items() if state.running)
             pid = self.pid()
             if pid:
-                _end((pid,), patience_s=60.0)
-            _end(orphans(self._state), patience_s=10.0)
+                end((pid,), patience_s=60.0)
+            end(orphans(self._state), patience_s=10.0)
             for path in self._programs.glob("*.conf"):
                 path.unlink()
             return names
 
     # --- how -----------------------------------------------------------------------------------
 
-    def _rpc(self) -> Any:  # noqa: ANN401  # xmlrpc's proxy has no static shape
+    @contextlib.contextmanager
+    def _rpc(self) -> Iterator[Any]:
+        """Speak to supervisord over a connection of its own; threads may do so side by side."""
         transport = SupervisorTransport(None, None, serverurl=f"unix://{self._socket}")
-        return ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        with ServerProxy("http://127.0.0.1", transport=transport) as proxy:
+            yield proxy.supervisor
 
     def _log(self, name: str) -> Path:
         return self._folder / "logs" / f"{name}.log"
@@ -193,25 +170,15 @@ class Supervisord:
             return ""
         return first.removeprefix("; ")
 
-    def _render(self, spec: ProcessSpec) -> str:
-        environment = (*spec.environment, (MARK, str(self._state)))
-        return PROGRAM.format(
-            digest=spec_hash(spec),
-            name=spec.name,
-            command=_escape(shlex.join(spec.command)),
-            environment=",".join(f"{key}={_quote(value)}" for key, value in environment),
-            stop_timeout_s=spec.stop_timeout_s,
-            log=_escape(str(self._log(spec.name))),
-        )
-
     def _replace(self, name: str, text: str) -> None:
         if name in self.states():
             self._drop(name)
         write_atomic(self._programs / f"{name}.conf", text, mode=0o600)
         self._log(name).parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._rpc().reloadConfig()
-            self._rpc().addProcessGroup(name)
+            with self._rpc() as rpc:
+                rpc.reloadConfig()
+                rpc.addProcessGroup(name)
         except Fault as fault:
             raise ServeError(
                 f"supervisord does not take the process {name!r} ({fault.faultString})",
@@ -220,9 +187,10 @@ class Supervisord:
             ) from fault
 
     def _drop(self, name: str) -> None:
-        with contextlib.suppress(Fault):
-            self._rpc().stopProcessGroup(name, True)  # noqa: FBT003  # XML-RPC has no keywords
-        self._rpc().removeProcessGroup(name)
+        with contextlib.suppress(Fault), self._rpc() as rpc:
+            rpc.stopProcessGroup(name, True)  # noqa: FBT003  # XML-RPC has no keywords
+        with self._rpc() as rpc:
+            rpc.removeProcessGroup(name)
 
     def _wait_for_pid(self, name: str) -> ProcessState:
         deadline = time.monotonic() + START_DEADLINE_S
@@ -250,7 +218,7 @@ class Supervisord:
             if self.pid():
                 return
             if mine:
-                _end(orphans(self._state), patience_s=10.0)
+                end(orphans(self._state), patience_s=10.0)
                 self._spawn()
             deadline = time.monotonic() + START_DEADLINE_S
             while not self.pid():
@@ -266,9 +234,8 @@ class Supervisord:
         self._programs.mkdir(parents=True, exist_ok=True)
         self._socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._socket.unlink(missing_ok=True)
-        user = "user=root\n" if os.geteuid() == 0 else ""
         config = self._folder / "supervisord.conf"
-        write_atomic(config, MAIN.format(folder=self._folder, socket=self._socket, user=user), mode=0o600)
+        write_atomic(config, main_config(self._folder, self._socket), mode=0o600)
         subprocess.Popen(
             (sys.executable, "-m", "supervisor.supervisord", "-c", str(config)),
             env={"PATH": os.defpath, "HOME": str(Path.home()), "LANG": "C.UTF-8"},
@@ -280,67 +247,9 @@ class Supervisord:
         )
 
 
-def orphans(state: Path, proc: Path = Path("/proc")) -> tuple[int, ...]:
-    """Return the pids that carry the mark of `state`, apart from this process and its ancestors."""
-    mark = f"{MARK}={state}".encode()
-    own = _ancestors(proc)
-    found = []
-    for folder in proc.iterdir():
-        if folder.name.isdecimal() and int(folder.name) not in own:
-            with contextlib.suppress(OSError):
-                if mark in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append(int(folder.name))
-    return tuple(found)
-
-
-def _ancestors(proc: Path) -> set[int]:
-    pids, pid = set(), os.getpid()
-    while pid and pid not in pids:
-        pids.add(pid)
-        with contextlib.suppress(OSError):
-            pid = int((proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
-    return pids
-
-
-def _end(pids: tuple[int, ...], *, patience_s: float) -> None:
-    for sign, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 5.0)):
-        alive = [pid for pid in pids if _alive(pid)]
-        for pid in alive:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, sign)
-        deadline = time.monotonic() + wait_s
-        while any(_alive(pid) for pid in alive) and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-
-
-def _alive(pid: int) -> bool:
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def _socket_path(folder: Path) -> Path:
     path = folder / "supervisor.sock"
     if len(str(path)) <= SOCKET_PATH_LIMIT:
         return path
     digest = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"pmoves-{os.getuid()}-{digest}" / "supervisor.sock"
-
-
-def _escape(text: str) -> str:
-    return text.replace("%", "%%")
-
-
-def _quote(text: str) -> str:
-    """Quote a value for supervisord's environment line, which knows quotes but no escapes."""
-    quote = "'" if '"' in text else '"'
-    if quote in text or "\n" in text:
-        raise ServeError(
-            "an environment value holds a line break or both kinds of quotes, which supervisord cannot carry",
-            "nothing was started",
-            "change that value",
-        )
-    return f"{quote}{_escape(text)}{quote}"

@@ -1,0 +1,73 @@
+"""Settings: what the environment says, and what is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flows import settings
+from tasks.errors import SettingsError
+
+
+def test_defaults_follow_the_platform() -> None:
+    """Without any variable, state and weights lie where other tools would look for them."""
+    seen = settings.load({"HOME": "/home/ada"})
+
+    assert Path("/home/ada/.local/state/pmoves") == seen.state
+    assert Path("/home/ada/.cache/huggingface/hub") == seen.store
+    assert (3030, 7990, 4200) == (seen.gateway_port, seen.model_port, seen.prefect_port)
+    assert "http://127.0.0.1:4200" == seen.prefect_ui_url
+    assert seen.prefect_is_local
+
+
+@pytest.mark.parametrize(
+    ("environment", "store"),
+    [
+        ({"HF_HUB_CACHE": "/data/hub", "HF_HOME": "/other"}, "/data/hub"),
+        ({"HF_HOME": "/data/hf"}, "/data/hf/hub"),
+        ({"XDG_CACHE_HOME": "/data/cache"}, "/data/cache/huggingface/hub"),
+    ],
+)
+def test_the_store_is_where_the_hub_client_has_it(environment: dict[str, str], store: str) -> None:
+    """The three variables of the Hub's own client hold, in its own order."""
+    assert Path(store) == settings.load({"HOME": "/home/ada", **environment}).store
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "part"),
+    [
+        ("PMOVES_GATEWAY_PORT", "70000", "not a port"),
+        ("PMOVES_MODEL_PORT", "x", "not a port"),
+        ("PMOVES_MODEL_PORT", "0", "not a port"),
+        ("PMOVES_HOST", "Bad_Host", "not a host name"),
+        ("PREFECT_API_URL", "localhost:4200", "not a web address"),
+        ("PREFECT_API_URL", "http://[::1", "not a web address"),
+        ("HF_ENDPOINT", "ftp://x", "not a web address"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(name: str, value: str, part: str) -> None:
+    """The sentence has the variable, the value and what to set instead."""
+    with pytest.raises(SettingsError) as refused:
+        settings.load({"HOME": "/home/ada", name: value})
+
+    assert str(refused.value).startswith(f"{name} is {value!r}, which is {part}; nothing was changed; ")
+
+
+def test_a_host_name_is_made_fit_for_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect's keys take lower-case letters, digits and dashes alone."""
+    monkeypatch.setattr("socket.gethostname", lambda: "Ada_Box.example.org")
+
+    assert "ada-box" == settings.load({"HOME": "/"}).host
+
+
+def test_libraries_get_no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Prefect and the Hub client read at import is set, and says no to telemetry."""
+    for name in ("PREFECT_SERVER_ANALYTICS_ENABLED", "DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "unset")
+
+    settings.apply_to_libraries(settings.load())
+
+    assert "false" == os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"]
+    assert "1" == os.environ["DO_NOT_TRACK"] == os.environ["HF_HUB_DISABLE_TELEMETRY"]

@@ -1,0 +1,61 @@
+"""The journal: one line a run, whatever a crash or another version left."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from tasks.contracts import RunRecord
+from tasks.record import history
+from tests.lab.hosts import make_host
+
+RECORD = RunRecord(
+    run="r1",
+    version="0.1.0",
+    host="lab-host",
+    started_at="2026-11-23T00:00:00+00:00",
+    seconds=1.0,
+    outcome="changed",
+    error="",
+    flow_run="",
+    profile_wanted="auto",
+    facts=make_host(),
+)
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Facts, unknowns and tuples survive the file."""
+    history.append(tmp_path / "history.jsonl", RECORD)
+
+    assert history.History((RECORD,), 0) == history.read(tmp_path / "history.jsonl")
+
+
+def test_no_journal_is_an_empty_one(tmp_path: Path) -> None:
+    """A host without runs has no error."""
+    assert history.History((), 0) == history.read(tmp_path / "none.jsonl")
+
+
+def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
+    """A crash in the middle of a line neither hides the runs before nor those after."""
+    path = tmp_path / "history.jsonl"
+    history.append(path, RECORD)
+    with path.open("a") as stream:
+        stream.write('{"run": "r2", "ver')
+    history.append(path, dataclasses.replace(RECORD, run="r3"))
+
+    found = history.read(path)
+
+    assert ["r1", "r3"] == [one.run for one in found.records]
+    assert 1 == found.unreadable
+
+
+def test_the_last_good_run_is_the_newest_that_ended_well(tmp_path: Path) -> None:
+    """Failed and refused runs are passed over."""
+    path = tmp_path / "history.jsonl"
+    for run, outcome in (("a", "changed"), ("b", "nothing to do"), ("c", "failed"), ("d", "refused")):
+        history.append(path, dataclasses.replace(RECORD, run=run, outcome=outcome))  # type: ignore[arg-type]
+
+    good = history.read(path).last_good()
+
+    assert good is not None
+    assert "b" == good.run

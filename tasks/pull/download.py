@@ -1,0 +1,147 @@
+"""PlannedModel -> PulledModel: fetch what is missing from the first source that gives the pinned bytes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.contracts import Change, ChangeKind, Event, PlannedModel, PulledModel, WeightFile
+from tasks.errors import DigestMismatchError, PullError, SourceRefusedError, SourceUnavailableError
+from tasks.pull.claim import exclusive, require_room, staging, stopped, store_errors
+from tasks.pull.sources import SOURCES, Job, PullContext, Source
+from tasks.pull.sources.job import refused
+from tasks.pull.store import INTACT, Gap, adopt, install, mb, missing, snapshot_folder
+
+
+def pull(
+    planned: PlannedModel, cache: Path, ctx: PullContext, *, sources: tuple[Source, ...] = SOURCES
+) -> PulledModel:
+    """Bring the weights of one planned model to the store; do nothing when they are there.
+
+    Pulls of one repository, in whatever processes, wait for each other and fetch once. What is
+    fetched is installed file by file, so that a pull that breaks off keeps what it has.
+
+    Raises:
+        NoRoomError: the disk is too small, before byte one or while it fills.
+        StateFolderError: the store cannot be read or written.
+        StoppedError: the stop event was set.
+        PullError: no source gave the files; retryable when one of them may give them later.
+    """
+    run = _Pull(planned, cache, ctx, sources)
+    weights = planned.weights
+    with store_errors(cache, run.room_bytes(weights.files)):
+        # The lock is for those who write: a complete store may be read-only.
+        gaps = missing(cache, weights)
+        if not gaps:
+            return run.kept("digests match")
+        with exclusive(cache, weights.repo, stop=ctx.stop, on_wait=run.tell_waiting):
+            return run.fill(gaps)
+
+
+@dataclass(slots=True)
+class _Pull:
+    """One pull, and what became of it so far."""
+
+    planned: PlannedModel
+    cache: Path
+    ctx: PullContext
+    sources: tuple[Source, ...]
+    started: float = field(default_factory=time.monotonic)
+    left: dict[str, WeightFile] = field(default_factory=dict)
+    failures: list[tuple[str, PullError]] = field(default_factory=list)
+    fetched_bytes: int = 0
+
+    def fill(self, gaps: tuple[Gap, ...]) -> PulledModel:
+        """Fetch `gaps`, as far as nobody else did so meanwhile. The repository is held."""
+        weights = self.planned.weights
+        found = missing(self.cache, weights, among=(gap.file for gap in gaps))
+        wanted = tuple(gap for gap in found if not adopt(self.cache, weights, gap.file))
+        if not wanted:
+            return self.kept("linked to what another revision brought" if found else "fetched by another run")
+        self.left = {gap.file.path: gap.file for gap in wanted}
+        for source in self.sources:
+            if self._served_by(source):
+                return self._changed(source, wanted)
+        raise self._failure()
+
+    def _served_by(self, source: Source) -> bool:
+        """Ask one source for what is left, and note why when it did not give all."""
+        asked = tuple(self.left.values())
+        require_room(self.cache, source.room_bytes(self.planned.weights, asked))
+        self._tell(f"fetching {_count(asked)} from {source.NAME}")
+        try:
+            self.fetched_bytes += self._fetch(source, asked)
+        except PullError as error:
+            self.fetched_bytes += sum(file.size_bytes for file in asked if file.path not in self.left)
+            self.failures.append((source.NAME, error))
+            self._tell(f"{source.NAME}: {error.what}")
+            return False
+        return True
+
+    def _fetch(self, source: Source, files: tuple[WeightFile, ...]) -> int:
+        if self.ctx.stop.is_set():
+            raise stopped(self.planned.model)
+        weights = self.planned.weights
+        with staging(self.cache, weights.repo) as folder:
+            fetched_bytes = source.fetch(
+                Job(self.planned.model, weights, files, folder, self._deliver, self.ctx)
+            )
+        if self.left:
+            raise refused(f"it did not give {', '.join(self.left)}")
+        return fetched_bytes
+
+    def _deliver(self, file: WeightFile, staged: Path) -> None:
+        install(self.cache, self.planned.weights, file, staged)
+        del self.left[file.path]
+
+    def room_bytes(self, files: tuple[WeightFile, ...]) -> int:
+        """Return the room that suffices whichever source gives `files`."""
+        return max((source.room_bytes(self.planned.weights, files) for source in self.sources), default=0)
+
+    def tell_waiting(self) -> None:
+        """Say that another provisioner holds the repository."""
+        self._tell("waiting for another run that fills this repository")
+
+    def _tell(self, message: str) -> None:
+        self.ctx.sink(Event("pull", self.planned.model, message))
+
+    def kept(self, why: str) -> PulledModel:
+        """Return the record of a pull that fetched nothing."""
+        return self._pulled("keep", f"{_count(self.planned.weights.files)}, {why}")
+
+    def _changed(self, source: Source, wanted: tuple[Gap, ...]) -> PulledModel:
+        damaged = [f"{gap.file.path} was damaged ({gap.damage})" for gap in wanted if gap.damage]
+        fetched = f"fetched {mb(self.fetched_bytes)} from {source.NAME}"
+        reason = "; ".join([*damaged, fetched, *self._reasons()])
+        self._tell(fetched)
+        return self._pulled("replace" if damaged else "create", reason, source=source.NAME)
+
+    def _pulled(self, kind: ChangeKind, reason: str, *, source: str = "") -> PulledModel:
+        return PulledModel(
+            planned=self.planned,
+            cache=str(self.cache),
+            snapshot=str(snapshot_folder(self.cache, self.planned.weights)),
+            source=source,
+            fetched_bytes=self.fetched_bytes,
+            seconds=time.monotonic() - self.started,
+            change=Change(f"weights {self.planned.model}", kind, reason),
+        )
+
+    def _reasons(self) -> list[str]:
+        return [f"{name}: {error.what}" for name, error in self.failures]
+
+    def _failure(self) -> PullError:
+        """Return one error for all sources; it is retryable when one of them is."""
+        errors = [error for _, error in self.failures]
+        kinds = (SourceUnavailableError, DigestMismatchError, SourceRefusedError)
+        worst = next((kind for kind in kinds if any(isinstance(error, kind) for error in errors)), PullError)
+        files = tuple(self.left.values())
+        what = f"no source gave {self.planned.model} ({_count(files)}): {', '.join(self._reasons())}"
+        then = next((error.then for error in errors if isinstance(error, worst)), "add a source")
+        return worst(what, INTACT, then)
+
+
+def _count(files: tuple[WeightFile, ...]) -> str:
+    noun = "file" if len(files) == 1 else "files"
+    return f"{len(files)} {noun}, {mb(sum(file.size_bytes for file in files))}"

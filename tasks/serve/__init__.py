@@ -1,0 +1,1 @@
+"""PulledModel -> ModelServer."""

@@ -5,15 +5,25 @@ cd "$(dirname "$0")/.." || exit 1
 
 refuse() { printf 'set-up: %s\n' "$*" >&2; exit 3; }
 
+version_at_least() { "$1" -c "import sys; sys.exit(sys.version_info[:2] < ($2))" 2>/dev/null; }
+
 python=""
-for candidate in python3.13 python3.12 python3.11 python3; do
-  if command -v "$candidate" >/dev/null 2>&1 &&
-     "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+target=3.12
+downloads=never
+for candidate in python3.12 python3.11 python3; do
+  if command -v "$candidate" >/dev/null 2>&1 && version_at_least "$candidate" "3, 11"; then
     python=$candidate
     break
   fi
 done
-[ -n "$python" ] || refuse "no Python 3.11, 3.12 or 3.13 is on the PATH; nothing was changed; install one (Debian, Ubuntu: apt-get install python3 python3-venv)."
+[ -n "$python" ] || refuse "no Python 3.11 or newer is on the PATH; nothing was changed; install one (Debian, Ubuntu: apt-get install python3 python3-venv)."
+
+if version_at_least "$python" "3, 13"; then
+  downloads=automatic
+  printf 'set-up: %s is newer than 3.12, for which the model engine has wheels; uv fetches a 3.12 for .venv alone\n' "$python" >&2
+else
+  target=$(command -v "$python")
+fi
 
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
   refuse "$python has no venv module; nothing was changed; install it (Debian, Ubuntu: apt-get install python3-venv) and run make again."
@@ -32,7 +42,7 @@ fi
 
 printf 'set-up: installing the locked packages into .venv\n' >&2
 # Compiled bytecode halves the start of everything that imports Prefect.
-UV_COMPILE_BYTECODE=1 UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=never \
-  .tools/bin/uv sync --frozen --python "$python" >"$log" 2>&1 ||
+UV_COMPILE_BYTECODE=1 UV_NO_PROGRESS=1 UV_PYTHON_DOWNLOADS=$downloads \
+  .tools/bin/uv sync --frozen --python "$target" >"$log" 2>&1 ||
   refuse "the locked packages could not be installed ($(grep -E 'error|Caused|failed' -i "$log" | head -n 2 | tr -s '\n ' ' ')); .venv may be incomplete and the next make goes on from here; check the network or the package index and run make again."
 touch .venv/.ready

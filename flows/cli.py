@@ -20,7 +20,7 @@ from flows import report
 from flows.settings import Settings, load
 from tasks import catalogue
 from tasks.contracts import HostFacts, Plan
-from tasks.errors import ProvisionError, StoppedError, UnknownProfileError
+from tasks.errors import ProvisionError, StoppedError, UnknownProfileError, UsageError
 from tasks.plan.choose import AUTO, Request, make_plan
 from tasks.plan.match import fits
 
@@ -78,8 +78,9 @@ def _planned(settings: Settings, facts: HostFacts, request: Request) -> Plan:
     from flows.planning import cache_view, offers  # noqa: PLC0415  # the same
 
     shelf = catalogue.load(catalogue.DEFAULT)
-    view = cache_view(settings, shelf)
-    return make_plan(facts, shelf, offers=offers(facts), store=view, request=request)
+    offered = offers(facts)
+    view = cache_view(settings, shelf, offered)
+    return make_plan(facts, shelf, offers=offered, store=view, request=request)
 
 
 @app.command()
@@ -229,23 +230,22 @@ def main() -> None:
     """Run a command; every foreseen failure is one sentence and an exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except ProvisionError as error:
         hint(f"pmoves: {error}")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        hint("pmoves: stopped; what ran before this command still runs; start it again when you like.")
-        sys.exit(StoppedError.exit_code)
+        code = error.exit_code
     except BrokenPipeError:
         sys.stderr.close()
-        sys.exit(0)
-    except typer.Exit as exit_:
-        sys.exit(exit_.exit_code)
+        code = 0
     except Exception as error:
-        if hasattr(error, "format_message"):  # click's own usage errors, whichever click typer carries
-            hint(f"pmoves: {error.format_message()} See `pmoves --help`.")
-            sys.exit(2)
-        raise
+        if not hasattr(error, "format_message"):
+            raise
+        # A usage error of click's, whichever click it is that typer carries.
+        hint(f"pmoves: {error.format_message()} See `pmoves --help`.")
+        code = UsageError.exit_code
+    if code == StoppedError.exit_code:
+        hint("pmoves: stopped; what ran before this command still runs; start it again when you like.")
+    sys.exit(code)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -24,9 +24,19 @@ def where(settings: Settings) -> Where:
     )
 
 
-def cache_view(settings: Settings, catalogue: Catalogue) -> StoreView:
-    """Return what the weight store already holds of the catalogue."""
-    return store.view(settings.store, tuple(catalogue.models.values()))
+def cache_view(
+    settings: Settings, catalogue: Catalogue, offered: Mapping[RuntimeName, RuntimeOffer]
+) -> StoreView:
+    """Return what the weight store already holds of the models that can be served here.
+
+    Every file is hashed, so models that no runtime here can serve are left out.
+    """
+    usable = [
+        model
+        for model in catalogue.models.values()
+        if any(name in offered and offered[name].available for name in model.runtimes)
+    ]
+    return store.view(settings.store, usable)
 
 
 def offers(facts: HostFacts) -> Mapping[RuntimeName, RuntimeOffer]:

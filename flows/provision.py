@@ -55,40 +55,17 @@ Record = TypeVar("Record")
 PATIENCE_S = 30.0
 """How long a run that was stopped waits for its own threads before it undoes what they did."""
 
+# Help texts stand in the flow's docstring: Prefect takes them from there, over any description here.
 Profile = Annotated[
     str,
     Field(
-        description="Which hardware profile to apply; auto takes the one that fits the host.",
         json_schema_extra={"enum": [AUTO, *catalogue.profile_names(catalogue.DEFAULT)], "position": 0},
     ),
 ]
-Host = Annotated[
-    str,
-    Field(
-        description="The host this run is for; it refuses to run elsewhere. Empty means wherever it runs.",
-        pattern=f"^({HOST_PATTERN})?$",
-        json_schema_extra={"position": 1},
-    ),
-]
-DryRun = Annotated[
-    bool, Field(description="Detect and plan only; change nothing.", json_schema_extra={"position": 2})
-]
-Strict = Annotated[
-    bool,
-    Field(
-        description="Refuse instead of changing or dropping a role of the bundle.",
-        json_schema_extra={"position": 3},
-    ),
-]
-WaitMinutes = Annotated[
-    int,
-    Field(
-        ge=0,
-        le=1440,
-        description="How many minutes to wait for another run on this host; 0 refuses at once.",
-        json_schema_extra={"position": 4},
-    ),
-]
+Host = Annotated[str, Field(pattern=f"^({HOST_PATTERN})?$", json_schema_extra={"position": 1})]
+DryRun = Annotated[bool, Field(json_schema_extra={"position": 2})]
+Strict = Annotated[bool, Field(json_schema_extra={"position": 3})]
+WaitMinutes = Annotated[int, Field(ge=0, le=1440, json_schema_extra={"position": 4})]
 
 
 @dataclass
@@ -115,6 +92,13 @@ def provision(
 
     A second run on a healthy host changes nothing and says so. A run that fails goes back to the
     processes and the routes of before.
+
+    Args:
+        profile: Which hardware profile to apply. auto takes the one that fits the host.
+        host: The host this run is for; it refuses to run elsewhere. Empty means wherever it runs.
+        dry_run: Detect and plan only, and change nothing.
+        strict: Refuse instead of changing or dropping a role of the bundle.
+        wait_minutes: How many minutes to wait for another run on this host; 0 refuses at once.
     """
     settings = settings_module.load()
     watcher, log = WATCHER.get(), to_log(get_run_logger())
@@ -138,8 +122,9 @@ def _line(run: HostRun, seen: Seen, request: Request, *, dry_run: bool) -> None:
         seen.facts = facts = detect(where(run.settings))
     with run.timed("plan", request.profile):
         shelf = catalogue.load(catalogue.DEFAULT)
-        view = cache_view(run.settings, shelf)
-        seen.plan = plan = make_plan(facts, shelf, offers=offers(facts), store=view, request=request)
+        offered = offers(facts)
+        view = cache_view(run.settings, shelf, offered)
+        seen.plan = plan = make_plan(facts, shelf, offers=offered, store=view, request=request)
     run.say("plan", plan.profile, plan.profile_why)
     if dry_run:
         return

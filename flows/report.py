@@ -18,9 +18,9 @@ from tasks.contracts import (
     Unknown,
     VerifiedServer,
 )
-from tasks.plan.explain import gib, plural
 from tasks.plan.match import Fit
 from tasks.record.history import History
+from tasks.wording import gib, plural
 
 Rows = Sequence[Sequence[str]]
 MS = 1000

@@ -24,7 +24,7 @@ from rich.progress import (
 )
 
 from tasks.contracts import Event, Sink, silent
-from tasks.plan.explain import gib
+from tasks.wording import gib
 
 SAY_BYTES_EVERY_S = 5.0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,8 +52,7 @@ def planned(port: int = 7990) -> PlannedModel:
     )
 
 
-@pytest.fixture(scope="session")
-def minilm_cache() -> Path:
+def fetched_minilm() -> Path:
     """Return a Hugging Face cache that holds the real model, fetched once and kept in `.cache/`."""
     from tasks.pull.download import pull  # noqa: PLC0415  # fast tests need none of it
     from tasks.pull.sources import PullContext  # noqa: PLC0415  # the same
@@ -62,5 +60,11 @@ def minilm_cache() -> Path:
     cache = ROOT / ".cache" / "hub"
     cache.mkdir(parents=True, exist_ok=True)
     hub = Reach("Hugging Face Hub", "http://127.0.0.1:9", answers=False, detail="tests do not ask it")
-    pull(planned(), cache, PullContext(endpoint=hub.address, token=None, hub=hub, stop=threading.Event()))
+    pull(planned(), cache, PullContext(endpoint=hub.address, hub=hub))
     return cache
+
+
+@pytest.fixture(scope="session")
+def minilm_cache() -> Path:
+    """Return a Hugging Face cache that holds the real model."""
+    return fetched_minilm()

@@ -25,8 +25,8 @@ from tasks.contracts import (
     Wish,
 )
 from tasks.errors import HardwareMissingError, NoRoomError, RefusedError, UnknownProfileError
-from tasks.plan.explain import gib, listed
 from tasks.plan.match import Fit, fit, fits
+from tasks.wording import gib, listed
 
 AUTO = "auto"
 EMBEDDED = "embedded"

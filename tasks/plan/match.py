@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.contracts import Catalogue, HostFacts, Match, Profile, Unknown
-from tasks.plan.explain import gib, plural
+from tasks.wording import gib, plural
 
 
 @dataclass(frozen=True, slots=True)

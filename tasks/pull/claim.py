@@ -12,7 +12,8 @@ from threading import Event
 
 from tasks.effects.files import try_lock
 from tasks.errors import NoRoomError, StateFolderError, StoppedError
-from tasks.pull.store import INTACT, mb, repo_folder
+from tasks.pull.store import INTACT, repo_folder
+from tasks.wording import gib
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 POLL_S = 0.2
@@ -74,7 +75,7 @@ def free_bytes(path: Path) -> int:
 
 def no_room(cache: Path, needed_bytes: int) -> NoRoomError:
     """Return the error of a store that is too full."""
-    what = f"the weight store {cache} needs {mb(needed_bytes)} and has {mb(free_bytes(cache))} free"
+    what = f"the weight store {cache} needs {gib(needed_bytes)} and has {gib(free_bytes(cache))} free"
     return NoRoomError(what, INTACT, "make room there, or point the store to a larger disk")
 
 

@@ -11,7 +11,8 @@ from tasks.errors import DigestMismatchError, PullError, SourceRefusedError, Sou
 from tasks.pull.claim import exclusive, require_room, staging, stopped, store_errors
 from tasks.pull.sources import SOURCES, Job, PullContext, Source
 from tasks.pull.sources.job import refused
-from tasks.pull.store import INTACT, Gap, adopt, install, mb, missing, snapshot_folder
+from tasks.pull.store import INTACT, Gap, adopt, install, missing, snapshot_folder
+from tasks.wording import gib
 
 
 def pull(
@@ -112,7 +113,7 @@ class _Pull:
 
     def _changed(self, source: Source, wanted: tuple[Gap, ...]) -> PulledModel:
         damaged = [f"{gap.file.path} was damaged ({gap.damage})" for gap in wanted if gap.damage]
-        fetched = f"fetched {mb(self.fetched_bytes)} from {source.NAME}"
+        fetched = f"fetched {gib(self.fetched_bytes)} from {source.NAME}"
         reason = "; ".join([*damaged, fetched, *self._reasons()])
         self._tell(fetched)
         return self._pulled("replace" if damaged else "create", reason, source=source.NAME)
@@ -144,4 +145,4 @@ class _Pull:
 
 def _count(files: tuple[WeightFile, ...]) -> str:
     noun = "file" if len(files) == 1 else "files"
-    return f"{len(files)} {noun}, {mb(sum(file.size_bytes for file in files))}"
+    return f"{len(files)} {noun}, {gib(sum(file.size_bytes for file in files))}"

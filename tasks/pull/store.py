@@ -49,11 +49,6 @@ class Gap:
     damage: str
 
 
-def mb(size_bytes: int) -> str:
-    """Return a number of bytes as text, in units of 10^6 bytes: "91.3 MB"."""
-    return f"{size_bytes / 1e6:,.1f} MB"
-
-
 def short(sha256: str) -> str:
     """Return the first digits of a digest, enough to compare by eye."""
     return f"{sha256[:16]}…"

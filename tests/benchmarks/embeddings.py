@@ -16,9 +16,9 @@ from tasks.effects.http import Httpx
 from tasks.effects.openai import embed
 from tasks.serve.embedded.engine import Candle
 from tasks.serve.embedded.options import Limits, Options
+from tests.conftest import fetched_minilm
 from tests.lab.embedded_server import MODEL, REPO, REVISION, embedded_server
 
-DEFAULT_CACHE = Path(__file__).resolve().parent.parent.parent / ".cache" / "hub"
 SENTENCE = "the quick brown fox jumps over the lazy dog number "
 BUDGET_S = 2.0
 CLIENTS = 8
@@ -49,7 +49,7 @@ def rate(ask: Embed, batch: list[str], clients: int = 1) -> float:
 
 def main() -> None:
     """Print the table."""
-    cache = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_CACHE
+    cache = Path(sys.argv[1]) if len(sys.argv) > 1 else fetched_minilm()
     library = Candle(Options(1, cache, REPO, REVISION, MODEL, None, Limits())).embed
     log = Path(tempfile.mkdtemp()) / "server.log"
     print(

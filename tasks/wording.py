@@ -1,4 +1,4 @@
-"""Numbers and lists as people read them. Bytes become GiB only here and in `flows/report.py`."""
+"""Numbers and lists as people read them: the one place where bytes become "16.1 GiB". Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
 def gib(size_bytes: int) -> str:
-    """Write bytes as "16.1 GiB", or in MiB or KiB when they are few."""
+    """Write bytes as "16.1 GiB", or in smaller units when they are few. A unit is 1024 of the next."""
     if size_bytes >= GIB // 10:
         return f"{size_bytes / GIB:.1f} GiB"
     if size_bytes >= MIB // 10:
         return f"{size_bytes / MIB:.1f} MiB"
-    return f"{size_bytes / KIB:.1f} KiB" if size_bytes else "0 bytes"
+    return f"{size_bytes / KIB:.1f} KiB" if size_bytes >= KIB else f"{size_bytes} bytes"
 
 
 def plural(count: int, noun: str) -> str:

@@ -18,6 +18,7 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -58,25 +59,27 @@ class Plain:
 
 
 class Live:
-    """A sink that keeps a bar for each download and prints all else above them."""
+    """A sink that keeps a bar for each download that goes on, and prints all else above them."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._lock = threading.Lock()
-        self._bars: dict[str, int] = {}
+        self._bars: dict[str, TaskID] = {}
 
     def __call__(self, event: Event) -> None:
         """Show the event."""
         with self._lock:
             if not event.total_bytes:
-                self._progress.console.print(line(event), markup=False, highlight=False)
+                self._progress.console.print(line(event), markup=False, highlight=False, soft_wrap=True)
                 return
-            bar = self._bars.get(event.subject)
+            bar = self._bars.pop(event.subject, None)
             if bar is None:
-                bar = self._bars[event.subject] = self._progress.add_task(event.subject)
-            self._progress.update(
-                self._progress.task_ids[bar], completed=event.done_bytes, total=event.total_bytes
-            )
+                bar = self._progress.add_task(event.subject, total=event.total_bytes)
+            if event.done_bytes >= event.total_bytes:
+                self._progress.remove_task(bar)
+                return
+            self._bars[event.subject] = bar
+            self._progress.update(bar, completed=event.done_bytes, total=event.total_bytes)
 
 
 @contextmanager

@@ -70,7 +70,7 @@ class _Pull:
         """Ask one source for what is left, and note why when it did not give all."""
         asked = tuple(self.left.values())
         require_room(self.cache, source.room_bytes(self.planned.weights, asked))
-        self._tell(f"fetching {_count(asked)} from {source.NAME}")
+        self._tell(f"asking {source.NAME} for {_count(asked)}")
         try:
             self.fetched_bytes += self._fetch(source, asked)
         except PullError as error:

@@ -140,9 +140,9 @@ def test_next_source_when_one_is_down(tmp_path: Path) -> None:
 
     assert pulled.change.reason == "fetched 2.9 MiB from second; first: does not answer"
     assert watcher.messages == [
-        "fetching 3 files, 2.9 MiB from first",
+        "asking first for 3 files, 2.9 MiB",
         "first: does not answer",
-        "fetching 3 files, 2.9 MiB from second",
+        "asking second for 3 files, 2.9 MiB",
         "fetched 2.9 MiB from second",
     ]
 

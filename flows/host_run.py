@@ -85,7 +85,7 @@ class HostRun:
     ) -> None:
         self.stop.set()
         try:
-            if error is not None and self._changes_host:
+            if error is not None and self._changes_host and self.supervisor.snapshot() != self._before:
                 self.say("record", "undo", "going back to the processes of before this run")
                 self.supervisor.restore(self._before, keep=CONTROL_PLANE)
         finally:

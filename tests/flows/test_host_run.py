@@ -19,9 +19,11 @@ class Recorder:
     def __init__(self) -> None:
         self.restored: list[tuple[dict[str, str] | None, tuple[str, ...]]] = []
 
+        self.programs = {"prefect-server": "conf"}
+
     def snapshot(self) -> dict[str, str]:
-        """Return one program."""
-        return {"prefect-server": "conf"}
+        """Return what is wanted now."""
+        return dict(self.programs)
 
     def restore(self, before: dict[str, str] | None, *, keep: tuple[str, ...] = ()) -> None:
         """Remember."""
@@ -73,11 +75,26 @@ def test_a_failed_run_goes_back_to_the_processes_of_before(tmp_path: Path) -> No
     """The control plane stays up, so that the failure can be read there."""
     run, recorder, _ = make_run(tmp_path)
 
-    with pytest.raises(PullError), run:
+    def started_then_failed() -> None:
+        recorder.programs["model-x"] = "conf"
         raise PullError("broken", "nothing", "nothing")
+
+    with pytest.raises(PullError), run:
+        started_then_failed()
 
     assert [({"prefect-server": "conf"}, ("prefect-server", "prefect-worker"))] == recorder.restored
     assert run.stop.is_set()
+
+
+def test_a_failed_run_that_started_nothing_undoes_nothing(tmp_path: Path) -> None:
+    """There is nothing to go back from, and nothing is said of it."""
+    run, recorder, events = make_run(tmp_path)
+
+    with pytest.raises(PullError), run:
+        raise PullError("broken", "nothing", "nothing")
+
+    assert [] == recorder.restored
+    assert [] == events
 
 
 def test_a_good_run_undoes_nothing(tmp_path: Path) -> None:

@@ -8,13 +8,12 @@ from flows.report import (
     PLAN_HEAD,
     SERVER_HEAD,
     Rows,
-    change_rows,
     fact_rows,
     plan_rows,
     plan_summary,
     server_rows,
 )
-from tasks.contracts import RunRecord
+from tasks.contracts import Plan, RunRecord
 
 
 def markdown(head: Sequence[str], rows: Rows) -> str:
@@ -24,10 +23,10 @@ def markdown(head: Sequence[str], rows: Rows) -> str:
 
 
 def escape(text: str) -> str:
-    """Make text safe inside a Markdown table cell."""
-    for raw, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`"), ("\n", " ")):
+    """Make text stay text in Markdown: no markup, no link, no picture, no new cell."""
+    for raw, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\n", " ")):
         text = text.replace(raw, safe)
-    return text
+    return "".join(f"\\{sign}" if sign in "|`[]*\\" else sign for sign in text)
 
 
 def markdown_run(record: RunRecord) -> str:
@@ -36,18 +35,26 @@ def markdown_run(record: RunRecord) -> str:
     if record.facts is not None:
         parts += ["## Seen", markdown(("What", "Seen"), fact_rows(record.facts))]
     if record.plan is not None:
-        plan = record.plan
-        parts += [
-            "## Decided",
-            f"Profile **{escape(plan.profile)}**: {escape(plan.profile_why)}",
-            markdown([name.capitalize() for name in PLAN_HEAD], plan_rows(plan)),
-            escape(plan_summary(plan)),
-            *(f"- {escape(line)}" for line in plan.advice),
-        ]
+        parts += _decided(record.plan)
     if record.changes:
-        parts += ["## Done", markdown(("Resource", "Change", "Why"), change_rows(record.changes))]
+        lines = [f"- **{one.kind}** {escape(one.resource)}: {escape(one.reason)}" for one in record.changes]
+        parts += ["## Done", "\n".join(lines)]
     parts += _measured(record)
     return "\n\n".join(part for part in parts if part)
+
+
+def _decided(plan: Plan) -> list[str]:
+    """Write the reasons below the table: Prefect's UI does not wrap a table's cells."""
+    head, rows = PLAN_HEAD[:-1], [row[:-1] for row in plan_rows(plan)]
+    why = [f"- **{one.role}** {one.verdict}: {escape(one.why)}" for one in plan.decisions]
+    return [
+        "## Decided",
+        f"Profile **{escape(plan.profile)}**: {escape(plan.profile_why)}",
+        markdown([name.capitalize() for name in head], rows),
+        "\n".join(why),
+        escape(plan_summary(plan)),
+        "\n".join(f"- {escape(line)}" for line in plan.advice),
+    ]
 
 
 def _measured(record: RunRecord) -> list[str]:
@@ -56,18 +63,13 @@ def _measured(record: RunRecord) -> list[str]:
         head = [name.capitalize() for name in SERVER_HEAD]
         parts += ["## Measured", markdown(head, server_rows(record.verified, record.route))]
     answers = [
-        (
-            one.server.planned.model,
-            answer.question,
-            answer.expected,
-            answer.got,
-            "yes" if answer.right else "no",
-        )
-        for one in record.verified
-        for answer in one.answers
+        f"- {'right' if one.right else '**wrong**'}, {escape(server.server.planned.model)}:"
+        f" {escape(one.question)}: expected {escape(one.expected)}, got {escape(one.got)}"
+        for server in record.verified
+        for one in server.answers
     ]
     if answers:
-        parts += ["## Answers", markdown(("Model", "Question", "Expected", "Got", "Right"), answers)]
+        parts += ["## Answers", "\n".join(answers)]
     if record.timings:
         rows = [
             (one.stage, one.subject, f"{one.start_s:.2f} s", f"{one.seconds:.2f} s") for one in record.timings

@@ -80,7 +80,16 @@ class Seen:
     changes: tuple[Change, ...] = ()
 
 
-@flow(name="provision", description="Take one host to a verified, routed local AI stack.")
+def run_name() -> str:
+    """Name a run after the host that it runs on and the profile that was asked for."""
+    return f"{settings_module.load().host}-{flow_run.parameters.get('profile', AUTO)}"
+
+
+@flow(
+    name="provision",
+    flow_run_name=run_name,
+    description="Take one host to a verified, routed local AI stack.",
+)
 def provision(
     profile: Profile = AUTO,
     host: Host = "",

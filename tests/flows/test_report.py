@@ -60,7 +60,10 @@ def test_what_comes_from_outside_cannot_break_a_table() -> None:
 
 def test_an_error_with_markup_stays_text_in_the_artifact() -> None:
     """The error of a run is escaped as well."""
-    assert "<img" not in evidence.markdown_run(record("a <img src=x onerror=y> failed"))
+    shown = evidence.markdown_run(record("a <img src=x onerror=y> and ![p](http://x/y.png) failed"))
+
+    assert "<img" not in shown
+    assert "[p]" not in shown
 
 
 def test_the_curl_line_is_one_valid_command() -> None:

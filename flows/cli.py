@@ -6,6 +6,7 @@ host, 5 a stage failed, 130 stopped. Prefect is imported by `provision` and `wor
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
@@ -87,20 +88,20 @@ def _planned(settings: Settings, facts: HostFacts, request: Request) -> Plan:
 def provision(
     profile: ProfileName = AUTO,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Detect and plan only.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as `pmoves plan`.")] = False,
     strict: Strict = False,
     wait: Annotated[int, typer.Option(min=0, max=1440, help="Minutes to wait for another run.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Take this host to a verified, routed local AI stack; a healthy host is left as it is."""
+    if dry_run:
+        plan(profile, strict=strict, as_json=as_json)
+        return
+
     from flows.local import run_here  # noqa: PLC0415  # imports Prefect
 
     settings = load()
-    record = run_here(settings, profile, dry_run=dry_run, strict=strict, wait_minutes=wait, quiet=as_json)
-    if dry_run and record.plan is not None:
-        made = record.plan
-        out(made, lambda: report.format_plan(made), as_json=as_json)
-        return
+    record = run_here(settings, profile, strict=strict, wait_minutes=wait, quiet=as_json)
     out(record, lambda: report.format_run(record, settings.prefect_ui_url), as_json=as_json)
     hint("Next: pmoves status")
 
@@ -109,10 +110,14 @@ def provision(
 def status(*, as_json: Json = False) -> None:
     """Show what runs on this host."""
     from tasks.effects.supervisord import Supervisord  # noqa: PLC0415  # XML-RPC, 0.1 s
+    from tasks.record import history as journals  # noqa: PLC0415  # shares its name with a command
 
-    supervisor = Supervisord(load().state)
+    settings = load()
+    supervisor = Supervisord(settings.state)
     states = sorted(supervisor.states().values(), key=lambda one: one.name)
-    text = report.format_status(states, supervisor.pid(), time.time())
+    good = journals.read(journals.journal(settings.state, settings.host)).last_good()
+    addresses = {"prefect-server": settings.prefect_ui_url, **report.addresses(good)}
+    text = report.format_status(states, addresses, supervisor.pid(), time.time())
     out(states, lambda: text, as_json=as_json)
     hint("Next: pmoves down" if states else "Next: pmoves provision")
 
@@ -136,9 +141,12 @@ def history(
 @app.command()
 def down(*, as_json: Json = False) -> None:
     """Stop every process that was started on this host. State and weights stay."""
-    from tasks.effects.supervisord import Supervisord  # noqa: PLC0415  # XML-RPC, 0.1 s
+    from flows.host_run import host_lock  # noqa: PLC0415  # with supervisord's XML-RPC, 0.1 s
+    from tasks.effects.supervisord import Supervisord  # noqa: PLC0415  # the same
 
-    stopped = Supervisord(load().state).shutdown()
+    state = load().state
+    with host_lock(state, "pmoves down", wait_s=0) if state.exists() else contextlib.nullcontext():
+        stopped = Supervisord(state).shutdown()
     out(stopped, lambda: f"stopped: {', '.join(stopped)}" if stopped else "nothing ran", as_json=as_json)
     hint("Next: pmoves provision")
 
@@ -150,7 +158,7 @@ def worker(*, as_json: Json = False) -> None:
 
     settings = load()
     states = start_worker(settings, quiet=as_json)
-    text = report.format_status(states, 0, time.time())
+    text = report.format_status(states, {}, 0, time.time())
     out(states, lambda: text, as_json=as_json)
     hint(
         f"Next: .venv/bin/prefect deployment run provision/embedded, or the form at {settings.prefect_ui_url}"
@@ -228,7 +236,8 @@ def _known(name: str, names: Any) -> str:  # noqa: ANN401  # any collection of n
 
 def main() -> None:
     """Run a command; every foreseen failure is one sentence and an exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         code = app(standalone_mode=False)
     except ProvisionError as error:

@@ -34,9 +34,7 @@ from tasks.errors import ControlPlaneError
 DEPLOY_TIMEOUT_S = 180
 
 
-def run_here(
-    settings: Settings, profile: str, *, dry_run: bool, strict: bool, wait_minutes: int, quiet: bool
-) -> RunRecord:
+def run_here(settings: Settings, profile: str, *, strict: bool, wait_minutes: int, quiet: bool) -> RunRecord:
     """Run the flow `provision` in this process."""
     catalogue.load(catalogue.DEFAULT)
     refuse_unwritable(settings.state)
@@ -47,7 +45,7 @@ def run_here(
         ensure_server(settings, supervisor, http=Httpx(), sink=sink, stop=threading.Event())
         from flows.provision import provision  # noqa: PLC0415  # Prefect reads its settings at import
 
-        return provision(profile=profile, dry_run=dry_run, strict=strict, wait_minutes=wait_minutes)
+        return provision(profile=profile, strict=strict, wait_minutes=wait_minutes)
 
 
 def _refuse_busy(settings: Settings, wait_minutes: int) -> None:
@@ -72,7 +70,8 @@ def start_worker(settings: Settings, *, quiet: bool) -> tuple[ProcessState, ...]
     refuse_unwritable(settings.state)
     apply_to_libraries(settings)
     supervisor = Supervisord(settings.state)
-    with watching(quiet=quiet) as sink, _undone_when_interrupted(supervisor):
+    alone = host_lock(settings.state, "pmoves worker", wait_s=0)
+    with alone, watching(quiet=quiet) as sink, _undone_when_interrupted(supervisor):
         ensure_server(settings, supervisor, http=Httpx(), sink=sink, stop=threading.Event())
         sink(Event("set-up", POOL, "creating the work pool and registering the deployments"))
         create_pool(settings.host)

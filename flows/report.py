@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tasks.contracts import (
@@ -209,16 +209,27 @@ def _did(record: RunRecord) -> str:
     return ", ".join(done[:WIDE_LIMIT]) or f"{plural(len(record.changes), 'resource')} as wanted"
 
 
-def format_status(states: Iterable[ProcessState], supervisor_pid: int, now: float) -> str:
-    """Write what runs."""
+def addresses(record: RunRecord | None) -> dict[str, str]:
+    """Return where each process answers, as the last good run left it."""
+    if record is None or record.route is None:
+        return {}
+    servers = {one.server.name: one.server.base_url for one in record.verified}
+    return {**servers, record.route.process.name: record.route.base_url}
+
+
+def format_status(
+    states: Iterable[ProcessState], where: Mapping[str, str], supervisor_pid: int, now: float
+) -> str:
+    """Write what runs, and where it answers."""
     rows = [
         (one.name, one.state, str(one.pid) if one.pid else "",
-         f"{now - one.started_at:.0f} s" if one.running else "", one.log)
+         f"{now - one.started_at:.0f} s" if one.running else "", where.get(one.name, ""), one.log)
         for one in states
     ]  # fmt: skip
     if supervisor_pid:
-        rows.insert(0, ("supervisord", "running", str(supervisor_pid), "", ""))
-    return columns(("PROCESS", "STATE", "PID", "UP", "LOG"), rows) if rows else "nothing runs"
+        rows.insert(0, ("supervisord", "running", str(supervisor_pid), "", "", ""))
+    head = ("PROCESS", "STATE", "PID", "UP", "ADDRESS", "LOG")
+    return columns(head, rows) if rows else "nothing runs"
 
 
 def format_profiles(catalogue: Catalogue, current: str | None) -> str:

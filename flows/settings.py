@@ -15,7 +15,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -37,7 +37,7 @@ class Settings:
     store: Path
     engine: str
     hub: str
-    hub_token: str | None
+    hub_token: str | None = field(repr=False)
     ollama_library: str
     prefect_api_url: str
     gateway_port: int

@@ -140,10 +140,11 @@ def test_a_server_that_hangs_is_replaced(host: LabHost) -> None:
 
 def test_history_and_status_show_it(host: LabHost) -> None:
     """The journal survives the server; status names every process."""
+    host.json("provision")
     runs = host.json("history")
     names = {one["name"] for one in host.json("status")}
 
-    assert {"changed", "nothing to do"} <= {run["outcome"] for run in runs}
+    assert ("nothing to do", "changed") == (runs[0]["outcome"], runs[-1]["outcome"])
     assert {"prefect-server", "gateway", "model-all-minilm-l6-v2"} == names
 
 
@@ -236,6 +237,39 @@ def test_a_second_run_while_one_goes_on_is_refused(host: LabHost) -> None:
 
     assert 4 == done.returncode
     assert "another run holds this host (run the-first-run, pid " in done.stderr
+
+
+def test_down_does_not_cut_into_a_run(host: LabHost) -> None:
+    """It is refused, and everything goes on."""
+    from flows.host_run import host_lock  # noqa: PLC0415  # the lock of the program itself
+
+    before = host.running()
+    with host_lock(host.state, "the-first-run", wait_s=0):
+        done = host.pmoves("down")
+
+    assert 4 == done.returncode
+    assert before == host.running()
+
+
+def test_down_stops_everything_and_provision_brings_it_back(neighbour: LabHost) -> None:
+    """By pid, and without a download."""
+    assert neighbour.pmoves("provision").returncode == 0
+    assert neighbour.marked()
+
+    stopped = neighbour.json("down")
+
+    assert ["gateway", "model-all-minilm-l6-v2"] == sorted(stopped)
+    assert set() == neighbour.marked()
+    assert [] == neighbour.json("down")
+    assert 0 == sum(one["fetched_bytes"] for one in neighbour.json("provision")["pulled"])
+
+
+def test_status_says_where_each_process_answers(host: LabHost) -> None:
+    """The addresses are those of the last good run."""
+    shown = host.pmoves("status").stdout
+
+    assert host.gateway in shown
+    assert f"http://127.0.0.1:{host.environment['PMOVES_MODEL_PORT']}/v1" in shown
 
 
 def test_a_model_that_leaves_the_plan_is_removed(host: LabHost) -> None:

@@ -147,7 +147,7 @@ def refuse_unwritable(folder: Path) -> None:
     """
     probe = folder / f".writable-{os.getpid()}-{secrets.token_hex(2)}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         probe.touch()
         probe.unlink()
     except OSError as error:

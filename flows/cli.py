@@ -21,7 +21,7 @@ from flows import report
 from flows.settings import Settings, load
 from tasks import catalogue
 from tasks.contracts import HostFacts, Plan
-from tasks.errors import ProvisionError, StoppedError, UnknownProfileError, UsageError
+from tasks.errors import ProvisionError, RefusedError, StoppedError, UnknownProfileError, UsageError
 from tasks.plan.choose import AUTO, Request, make_plan
 from tasks.plan.match import fits
 
@@ -246,6 +246,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        what = f"{error.filename or 'a file or socket'}: {error.strerror or error}"
+        hint(f"pmoves: {what}; what ran before still runs; mend that and start this command again.")
+        code = RefusedError.exit_code
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise

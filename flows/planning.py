@@ -8,6 +8,7 @@ from flows.settings import Settings
 from tasks.contracts import Catalogue, HostFacts, RuntimeName, RuntimeOffer, StoreView
 from tasks.detect.look import Where
 from tasks.pull import store
+from tasks.pull.claim import store_errors
 from tasks.serve import runtimes
 
 
@@ -36,7 +37,8 @@ def cache_view(
         for model in catalogue.models.values()
         if any(name in offered and offered[name].available for name in model.runtimes)
     ]
-    return store.view(settings.store, usable)
+    with store_errors(settings.store, 0):
+        return store.view(settings.store, usable)
 
 
 def offers(facts: HostFacts) -> Mapping[RuntimeName, RuntimeOffer]:

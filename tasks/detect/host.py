@@ -91,7 +91,7 @@ def parse_memory(meminfo: str) -> Memory:
 
 def disk(root: Path, purpose: str, path: Path) -> Disk:
     """Return the file system that holds `path`, or its nearest parent that exists."""
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    there = next(folder for folder in (path, *path.parents) if os.access(folder, os.F_OK))
     usage = shutil.disk_usage(there)
     mount, filesystem = parse_mount(_read(root / "proc/self/mountinfo"), there.resolve())
     return Disk(purpose, str(path), mount, filesystem, usage.total, usage.free)

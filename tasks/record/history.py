@@ -14,6 +14,7 @@ import msgspec
 
 from tasks.contracts import RunRecord
 from tasks.effects.files import append_line
+from tasks.errors import StateFolderError
 
 GOOD = ("changed", "nothing to do")
 
@@ -41,11 +42,21 @@ def append(path: Path, record: RunRecord) -> None:
 
 
 def read(path: Path) -> History:
-    """Read a journal; one that is not there is empty."""
+    """Read a journal; one that is not there is empty.
+
+    Raises:
+        StateFolderError: it is there and cannot be read.
+    """
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
         return History((), 0)
+    except OSError as error:
+        raise StateFolderError(
+            f"the history {path} cannot be read ({error.strerror})",
+            "it is as it was",
+            "read it as the user who owns it, or set PMOVES_STATE to your own folder",
+        ) from error
     decoder = msgspec.json.Decoder(RunRecord)
     records, unreadable = [], 0
     for line in filter(None, lines):

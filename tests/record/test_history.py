@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pytest
+
 from tasks.contracts import RunRecord
+from tasks.errors import StateFolderError
 from tasks.record import history
 from tests.lab.hosts import make_host
 
@@ -59,3 +62,11 @@ def test_the_last_good_run_is_the_newest_that_ended_well(tmp_path: Path) -> None
 
     assert good is not None
     assert "b" == good.run
+
+
+def test_a_journal_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    """Rather than an empty history, or a traceback."""
+    (tmp_path / "history.jsonl").mkdir()
+
+    with pytest.raises(StateFolderError, match=r"history\.jsonl cannot be read \(.+\); it is as it was"):
+        history.read(tmp_path / "history.jsonl")

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
@@ -62,9 +63,29 @@ def seen(settings: Settings) -> HostFacts:
 @app.command()
 def detect(*, as_json: Json = False) -> None:
     """Look at this host: hardware, disks, and what answers."""
+    from flows.report_facts import format_facts  # noqa: PLC0415  # `plan` need not wait for it
+
     facts = seen(load())
-    out(facts, lambda: report.format_facts(facts), as_json=as_json)
+    out(facts, lambda: format_facts(facts), as_json=as_json)
     hint("Next: pmoves plan")
+
+
+@app.command()
+def doctor(
+    *,
+    capture: Annotated[
+        Path | None, typer.Option(help="Write what was read to a file for a bug report, without names.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what each probe saw, with the raw values."""
+    from flows import doctor as surgery  # noqa: PLC0415  # shares its name with the command
+
+    found, root = surgery.examine(load())
+    out(found, lambda: surgery.format_examination(found), as_json=as_json)
+    if capture is not None:
+        surgery.write_capture(capture, found, root)
+        hint(f"{capture} holds this look; it can be attached to a report, or put into tests/cases/hosts/.")
 
 
 @app.command()

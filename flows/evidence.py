@@ -8,11 +8,11 @@ from flows.report import (
     PLAN_HEAD,
     SERVER_HEAD,
     Rows,
-    fact_rows,
     plan_rows,
     plan_summary,
     server_rows,
 )
+from flows.report_facts import fact_rows
 from tasks.contracts import Plan, RunRecord
 
 

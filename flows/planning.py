@@ -22,6 +22,7 @@ def where(settings: Settings) -> Where:
         engine=settings.engine,
         hub=settings.hub,
         ollama_library=settings.ollama_library,
+        proxies=settings.proxies,
     )
 
 

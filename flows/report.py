@@ -8,7 +8,6 @@ from pathlib import Path
 from tasks.contracts import (
     Catalogue,
     Change,
-    HostFacts,
     Plan,
     ProcessState,
     Profile,
@@ -48,52 +47,6 @@ def size(value: int | Unknown) -> str:
 def answering(reach: Reach) -> str:
     """Write whether something answers."""
     return f"{'answers' if reach.answers else 'does not answer'}: {reach.detail} ({reach.address})"
-
-
-# --- facts ---------------------------------------------------------------------------------------
-
-
-def fact_rows(facts: HostFacts) -> Rows:
-    """Return what was seen, a row a fact."""
-    cpu, flags = facts.cpu, " ".join(facts.cpu.flags)
-    return [
-        ("host", facts.host),
-        ("system", f"{known(facts.system.os)}, kernel {facts.system.kernel}, {facts.system.architecture}"),
-        ("python", facts.system.python),
-        ("cpu", f"{known(cpu.model)} ({known(cpu.vendor)}), {known(cpu.physical_cores)} cores, {flags}"),
-        ("memory", f"{size(facts.memory.total_bytes)}, {size(facts.memory.available_bytes)} available"),
-        *(
-            (
-                f"disk of the {one.purpose}",
-                (
-                    f"{gib(one.free_bytes)} free of {gib(one.total_bytes)},"
-                    f" {one.filesystem} at {one.mount} ({one.path})"
-                ),
-            )
-            for one in facts.disks
-        ),
-        *(("accelerator", text) for text in accelerator_lines(facts)),
-        ("board", known(facts.board)),
-        ("container engine", answering(facts.container_engine)),
-        ("Hugging Face Hub", answering(facts.hub)),
-        ("Ollama library", answering(facts.ollama_library)),
-    ]
-
-
-def accelerator_lines(facts: HostFacts) -> tuple[str, ...]:
-    """Return a line a device, or one that says there is none or why it is not known."""
-    if isinstance(facts.accelerators, Unknown):
-        return (known(facts.accelerators),)
-    return tuple(
-        f"{one.name}, {size(one.memory_total_bytes)}, compute {known(one.compute_capability)},"
-        f" driver {known(one.driver)}"
-        for one in facts.accelerators
-    ) or ("none: no accelerator's driver is loaded",)
-
-
-def format_facts(facts: HostFacts) -> str:
-    """Write what was seen of a host."""
-    return columns(("WHAT", "SEEN"), fact_rows(facts))
 
 
 # --- plan ----------------------------------------------------------------------------------------

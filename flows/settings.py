@@ -7,6 +7,7 @@ PMOVES_MODEL_PORT    the first model server's port   7990
 HF_HUB_CACHE, HF_HOME, HF_ENDPOINT, HF_TOKEN         as Hugging Face's own tools read them
 DOCKER_HOST          the container engine            unix:///var/run/docker.sock
 PREFECT_API_URL      the Prefect server              http://127.0.0.1:4200/api
+HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY         in either case, as every download reads them
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tasks.contracts import Proxy
 from tasks.errors import SettingsError
 
 HOST_PATTERN = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 LAST_PORT = 65535
+PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"}
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -42,6 +45,7 @@ class Settings:
     prefect_api_url: str
     gateway_port: int
     model_port: int
+    proxies: tuple[Proxy, ...] = ()
 
     @property
     def prefect_port(self) -> int:
@@ -81,6 +85,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         prefect_api_url=_url(env, "PREFECT_API_URL", "http://127.0.0.1:4200/api"),
         gateway_port=_port(env, "PMOVES_GATEWAY_PORT", 3030),
         model_port=_port(env, "PMOVES_MODEL_PORT", 7990),
+        proxies=_proxies(env),
     )
 
 
@@ -144,6 +149,12 @@ def _port(env: Mapping[str, str], key: str, default: int) -> int:
             f"set a number from 1 to {LAST_PORT}, or leave it out for {default}",
         )
     return int(text)
+
+
+def _proxies(env: Mapping[str, str]) -> tuple[Proxy, ...]:
+    """Return the proxy variables that are set, without what stands before an "@"."""
+    names = sorted(name for name in env if name.upper() in PROXIES and env[name])
+    return tuple(Proxy(name, re.sub(r"(?<![^/,\s])[^/,\s]*@", "", env[name])) for name in names)
 
 
 def _url(env: Mapping[str, str], key: str, default: str) -> str:

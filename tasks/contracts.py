@@ -24,6 +24,10 @@ Residency = Literal["resident", "on-demand", "cpu", "cloud", "none"]
 ChangeKind = Literal["keep", "create", "replace", "remove"]
 Verdict = Literal["kept", "changed", "dropped"]
 Outcome = Literal["changed", "nothing to do", "dry run", "refused", "failed", "interrupted"]
+Vendor = Literal["nvidia", "amd", "intel", "apple"]
+Layer = Literal["vm", "wsl2", "container"]
+DiskSpeed = Literal["nvme", "ssd", "rotational", "sd", "virtual", "memory", "network", "unknown"]
+GpuStyle = Literal["cdi", "gpus", "runtime", "none", "unknown"]
 Stage = Literal["set-up", "detect", "plan", "pull", "serve", "verify", "route", "record"]
 
 # --- facts -------------------------------------------------------------------------------------
@@ -36,39 +40,59 @@ class Unknown:
     unknown: str
 
 
+NOT_ASKED = Unknown("the look that wrote this record did not ask")
+"""What a field holds in records that are older than the field."""
+
+
 @dataclass(frozen=True, slots=True)
 class System:
-    """The operating system as it describes itself."""
+    """The operating system as it describes itself, and what lies below it.
+
+    `layers` names what separates it from the metal, outermost first; empty is a bare machine.
+    """
 
     hostname: str
     os: str | Unknown
     kernel: str
     architecture: str
     python: str
+    layers: tuple[Layer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """The processor. `flags` holds only those that change what a runtime can do."""
+    """The processor. `flags` holds only those that change what a runtime can do.
+
+    `quota_cores` is the share of them that a control group allows; None is all.
+    """
 
     vendor: str | Unknown
     model: str | Unknown
     logical_cores: int
     physical_cores: int | Unknown
     flags: tuple[str, ...]
+    numa_nodes: int = 1
+    quota_cores: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Main memory; `available_bytes` is what the kernel says programs can still take."""
+    """Main memory; `available_bytes` is what the kernel says programs can still take.
+
+    Where a control group allows less than the machine has (`limit_bytes`), total and available are
+    what this program can use: the smaller of both.
+    """
 
     total_bytes: int | Unknown
     available_bytes: int | Unknown
+    swap_total_bytes: int = 0
+    swap_free_bytes: int = 0
+    limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """The file system that really holds `path`."""
+    """The file system that really holds `path`. `speed` is its class, where that is cheap to know."""
 
     purpose: str
     path: str
@@ -76,19 +100,68 @@ class Disk:
     filesystem: str
     total_bytes: int
     free_bytes: int
+    speed: DiskSpeed = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceProcess:
+    """A process that holds memory of a device. Its pid is the one that the driver's namespace has."""
+
+    pid: int
+    memory_bytes: int | Unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """One device that can run models."""
+    """One device that can run models: a card, a MIG slice of one, or a part of the processor.
 
-    vendor: Literal["nvidia"]
+    `index` is its place among its vendor's devices in the order of the PCI bus; a slice has its card's.
+    A `unified` device has no memory of its own: total, free and reserved are main memory, its
+    available bytes and what the system keeps of them, and must not be counted beside main memory.
+    `memory_used_bytes` is what all processes hold of it, `processes` those that the driver tells.
+    """
+
+    vendor: Vendor
     name: str
     uuid: str | Unknown
     memory_total_bytes: int | Unknown
     memory_free_bytes: int | Unknown
     compute_capability: str | Unknown
     driver: str | Unknown
+    index: int = 0
+    bus_id: str | Unknown = NOT_ASKED
+    runtime: str | Unknown = NOT_ASKED
+    memory_reserved_bytes: int | Unknown = NOT_ASKED
+    memory_used_bytes: int | Unknown = NOT_ASKED
+    processes: tuple[DeviceProcess, ...] = ()
+    unified: bool = False
+    slice_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Jetson:
+    """A Jetson's chip ("tegra234"), module ("p3767-0005"), and the release of its system software."""
+
+    chip: str
+    module: str | Unknown
+    l4t: str | Unknown
+    jetpack: str | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy variable that is set, and where it points, without the credentials."""
+
+    variable: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineGpu:
+    """How the container engine hands a GPU to a container, or why it cannot."""
+
+    style: GpuStyle
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +189,9 @@ class HostFacts:
     container_engine: Reach
     hub: Reach
     ollama_library: Reach
+    jetson: Jetson | None = None
+    engine_gpu: EngineGpu = EngineGpu("unknown", NOT_ASKED.unknown)
+    proxies: tuple[Proxy, ...] = ()
 
 
 # --- the catalogue: shapes of profiles/*.yaml ----------------------------------------------------

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks.contracts import HostFacts, Reach
-from tasks.detect import host
+import msgspec
+
+from tasks.contracts import EngineGpu, HostFacts, Proxy, Reach
+from tasks.detect import board, disks, host
 from tasks.detect.accelerators import accelerators
-from tasks.effects.containers import EngineError, engine_version
+from tasks.detect.engine import gpu_style
+from tasks.detect.root import Root
+from tasks.effects.containers import EngineError, engine_info
 from tasks.effects.network import reach
 
 
@@ -27,36 +31,53 @@ class Where:
     ollama_library: str
     root: Path = Path("/")
     timeout_s: int = 3
+    proxies: tuple[Proxy, ...] = ()
 
 
-def look(where: Where) -> HostFacts:
-    """Establish what can be established about this host. What cannot be is `Unknown`, with the reason."""
+def look(where: Where, root: Root | None = None) -> HostFacts:
+    """Establish what can be established about this host. What cannot be is `Unknown`, with the reason.
+
+    Args:
+        where: what to look at.
+        root: notes everything that was read, when the caller wants to see it.
+    """
+    root = root or Root(where.root)
     with ThreadPoolExecutor(4) as pool:
-        engine = pool.submit(_engine, where)
+        engine = pool.submit(_engine, where, root)
         hub = pool.submit(reach, "Hugging Face Hub", where.hub, where.timeout_s)
         library = pool.submit(reach, "Ollama library", where.ollama_library, where.timeout_s)
-        devices = pool.submit(accelerators, where.root)
+        devices = pool.submit(accelerators, root)
         return HostFacts(
             host=where.host,
             seen_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            system=host.system(where.root, where.hostname),
-            cpu=host.cpu(where.root),
-            memory=host.memory(where.root),
+            system=host.system(root, where.hostname),
+            cpu=host.cpu(root),
+            memory=host.memory(root),
             disks=(
-                host.disk(where.root, "store", where.store),
-                host.disk(where.root, "state", where.state),
+                disks.disk(root, "store", where.store),
+                disks.disk(root, "state", where.state),
             ),
             accelerators=devices.result(),
-            board=host.board(where.root),
-            container_engine=engine.result(),
+            board=board.board(root),
+            container_engine=engine.result()[0],
             hub=hub.result(),
             ollama_library=library.result(),
+            jetson=board.jetson(root),
+            engine_gpu=engine.result()[1],
+            proxies=where.proxies,
         )
 
 
-def _engine(where: Where) -> Reach:
+def _engine(where: Where, root: Root) -> tuple[Reach, EngineGpu]:
+    name = "container engine"
     try:
-        version = engine_version(where.engine, where.timeout_s)
+        info = engine_info(where.engine, where.timeout_s)
     except EngineError as error:
-        return Reach("container engine", where.engine, answers=False, detail=str(error))
-    return Reach("container engine", where.engine, answers=True, detail=f"version {version}")
+        root.answers["engine"] = str(error)
+        why = EngineGpu("unknown", f"no engine answers: {error}")
+        return Reach(name, where.engine, answers=False, detail=str(error)), why
+    root.answers["engine"] = msgspec.json.encode(asdict(info)).decode()
+    kind = "podman " if info.podman else ""
+    return Reach(name, where.engine, answers=True, detail=f"{kind}version {info.version}"), gpu_style(
+        info, root
+    )

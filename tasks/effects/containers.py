@@ -1,8 +1,10 @@
-"""The seam to the container engine. Today it only asks whether one answers."""
+"""The seam to the container engine. Today it only asks whether one answers, and what it offers."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 UNIX = "unix://"
 
@@ -11,8 +13,19 @@ class EngineError(Exception):
     """Raised when no container engine answers; the text says why."""
 
 
-def engine_version(address: str, timeout_s: int) -> str:
-    """Return the version of the engine at `address` ("unix:///var/run/docker.sock", "tcp://…").
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine says of itself: its OCI runtimes, and the CDI folders and devices it knows."""
+
+    version: str
+    podman: bool = False
+    runtimes: tuple[str, ...] = ()
+    cdi_folders: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+
+
+def engine_info(address: str, timeout_s: int) -> EngineInfo:
+    """Return what the engine at `address` ("unix:///var/run/docker.sock", "tcp://…") says of itself.
 
     Raises:
         EngineError: nothing answers there.
@@ -26,11 +39,23 @@ def engine_version(address: str, timeout_s: int) -> str:
     try:
         client = docker.APIClient(base_url=address, version="auto", timeout=timeout_s)
         try:
-            return str(client.version()["Version"])
+            return parse_info(client.version(), client.info())
         finally:
             client.close()
     except (docker.errors.DockerException, RequestException, OSError) as error:
         raise EngineError(_plain(error)) from error
+
+
+def parse_info(version: dict[str, Any], info: dict[str, Any]) -> EngineInfo:
+    """Parse the engine's answers to /version and /info; older engines leave keys out."""
+    components = [str(one.get("Name", "")) for one in version.get("Components") or ()]
+    return EngineInfo(
+        version=str(version["Version"]),
+        podman=any("podman" in name.lower() for name in components),
+        runtimes=tuple(sorted(info.get("Runtimes") or ())),
+        cdi_folders=tuple(info.get("CDISpecDirs") or ()),
+        devices=tuple(str(one.get("ID", "")) for one in info.get("DiscoveredDevices") or ()),
+    )
 
 
 def _plain(error: Exception) -> str:

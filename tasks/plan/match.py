@@ -81,7 +81,8 @@ def _missing_cards(match: Match, facts: HostFacts) -> str:
 def _card_bytes(match: Match, facts: HostFacts) -> list[int]:
     devices = () if isinstance(facts.accelerators, Unknown) else facts.accelerators
     return [
-        0 if isinstance(device.memory_total_bytes, Unknown) else device.memory_total_bytes
+        # A share of main memory is not a card's: main memory already counts it.
+        0 if isinstance(device.memory_total_bytes, Unknown) or device.unified else device.memory_total_bytes
         for device in devices
         if device.vendor == match.accelerator
     ]

@@ -13,7 +13,7 @@ from socketserver import ThreadingUnixStreamServer
 import pytest
 
 from tasks.effects import network
-from tasks.effects.containers import EngineError, engine_version
+from tasks.effects.containers import EngineError, EngineInfo, engine_info, parse_info
 from tests.lab.environment import free_port
 
 pytestmark = pytest.mark.real
@@ -27,7 +27,7 @@ class Engine(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer as Docker's engine does."""
         body = json.dumps({"ApiVersion": "1.45", "MinAPIVersion": "1.24", "Version": "28.2.2"}).encode()
-        self.send_response(200 if "version" in self.path else 404)
+        self.send_response(200 if "version" in self.path or "info" in self.path else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -57,13 +57,31 @@ def engine(tmp_path: Path) -> Iterator[str]:
 
 def test_an_engine_tells_its_version(engine: str) -> None:
     """Through the real client."""
-    assert "28.2.2" == engine_version(engine, 3)
+    assert EngineInfo("28.2.2") == engine_info(engine, 3)
+
+
+def test_an_engine_tells_what_it_offers() -> None:
+    """Docker lists runtimes, CDI folders and devices; podman's answer leaves most of them out."""
+    info = {
+        "Runtimes": {"runc": {}, "nvidia": {}},
+        "CDISpecDirs": ["/etc/cdi", "/var/run/cdi"],
+        "DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=0"}],
+    }
+    podman = {"Version": "5.4.0", "Components": [{"Name": "Podman Engine"}]}
+
+    assert EngineInfo("5.4.0", podman=True) == parse_info(podman, {})
+    assert EngineInfo(
+        "28.3",
+        runtimes=("nvidia", "runc"),
+        cdi_folders=("/etc/cdi", "/var/run/cdi"),
+        devices=("nvidia.com/gpu=0",),
+    ) == parse_info({"Version": "28.3", "Components": None}, info)
 
 
 def test_no_socket_is_said_so(tmp_path: Path) -> None:
     """Without loading the client."""
     with pytest.raises(EngineError, match=f"there is no socket {tmp_path}/none.sock"):
-        engine_version(f"unix://{tmp_path}/none.sock", 3)
+        engine_info(f"unix://{tmp_path}/none.sock", 3)
 
 
 def test_a_socket_without_an_engine_is_said_so(tmp_path: Path) -> None:
@@ -72,7 +90,7 @@ def test_a_socket_without_an_engine_is_said_so(tmp_path: Path) -> None:
         left.bind(str(tmp_path / "e.sock"))
 
     with pytest.raises(EngineError, match="nothing listens on the socket"):
-        engine_version(f"unix://{tmp_path}/e.sock", 3)
+        engine_info(f"unix://{tmp_path}/e.sock", 3)
 
 
 def test_an_engine_that_hangs_is_said_so(tmp_path: Path) -> None:
@@ -82,7 +100,7 @@ def test_an_engine_that_hangs_is_said_so(tmp_path: Path) -> None:
         silent.listen()
 
         with pytest.raises(EngineError, match="it does not answer in time"):
-            engine_version(f"unix://{tmp_path}/e.sock", 1)
+            engine_info(f"unix://{tmp_path}/e.sock", 1)
 
 
 def test_any_http_answer_counts() -> None:

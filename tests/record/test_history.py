@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from tasks.contracts import RunRecord
+from tasks.contracts import NOT_ASKED, RunRecord
 from tasks.errors import StateFolderError
 from tasks.record import history
-from tests.lab.hosts import make_host
+from tests.lab.hosts import card, make_host
+
+OLD = (
+    "host", "seen_at", "system", "cpu", "memory", "disks", "accelerators", "board", "container_engine", "hub",
+    "ollama_library",
+)  # fmt: skip
+OLD_CARD = (
+    "vendor", "name", "uuid", "memory_total_bytes", "memory_free_bytes", "compute_capability", "driver",
+)  # fmt: skip
+
+
+def vars_of(value: object) -> Any:  # noqa: ANN401  # JSON has many shapes
+    """Write a record as JSON has it."""
+    return json.loads(msgspec.json.encode(value))
+
 
 RECORD = RunRecord(
     run="r1",
@@ -31,6 +48,21 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     history.append(tmp_path / "history.jsonl", RECORD)
 
     assert history.History((RECORD,), 0) == history.read(tmp_path / "history.jsonl")
+
+
+def test_a_line_from_before_a_field_was_known_is_read(tmp_path: Path) -> None:
+    """What older versions did not look for is marked as not asked, and the run is still there."""
+    path = tmp_path / "history.jsonl"
+    facts = {name: vars_of(getattr(make_host(), name)) for name in OLD}
+    facts["accelerators"] = [{name: vars_of(getattr(card(), name)) for name in OLD_CARD}]
+    path.write_text(json.dumps({**vars_of(RECORD), "facts": facts}) + "\n")
+
+    (record,) = history.read(path).records
+
+    assert record.facts is not None
+    assert isinstance(record.facts.accelerators, tuple)
+    assert NOT_ASKED == record.facts.accelerators[0].memory_reserved_bytes
+    assert "unknown" == record.facts.engine_gpu.style
 
 
 def test_no_journal_is_an_empty_one(tmp_path: Path) -> None:

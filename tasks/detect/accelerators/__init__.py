@@ -6,17 +6,17 @@ To add one, write its module beside `nvidia.py` and add it to `PROBES`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from tasks.contracts import Accelerator, Unknown
-from tasks.detect.accelerators import nvidia
+from tasks.detect.accelerators import amd, apple, intel, nvidia
+from tasks.detect.root import Root
 
-Probe = Callable[[Path], tuple[Accelerator, ...] | Unknown]
+Probe = Callable[[Root], tuple[Accelerator, ...] | Unknown]
 
-PROBES: tuple[Probe, ...] = (nvidia.probe,)
+PROBES: tuple[Probe, ...] = (nvidia.probe, amd.probe, intel.probe, apple.probe)
 
 
-def accelerators(root: Path) -> tuple[Accelerator, ...] | Unknown:
+def accelerators(root: Root) -> tuple[Accelerator, ...] | Unknown:
     """Return all devices of all vendors; the first vendor that cannot tell makes the answer unknown."""
     found: list[Accelerator] = []
     for probe in PROBES:

@@ -6,57 +6,97 @@ import json
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from typing import Any
 
 from tasks.contracts import Accelerator, Unknown
+from tasks.detect.accelerators import nvml_answer, pci
+from tasks.detect.accelerators.nvml_answer import LIBRARY_NOT_FOUND
+from tasks.detect.board import COMPUTE, jetson
+from tasks.detect.host import memory
+from tasks.detect.root import Root
+from tasks.detect.unified import share
 
 WITNESSES = ("proc/driver/nvidia/version", "dev/nvidiactl", "dev/dxg", "dev/nvmap")
 """A driver leaves one of these: the kernel module, its device node, WSL2's, a Tegra's."""
 
+COMMAND = (sys.executable, "-m", "tasks.detect.accelerators.nvml")
 TIMEOUT_S = 10.0
+LOADED = "an NVIDIA driver is loaded, but NVML"
 
 
-def probe(root: Path) -> tuple[Accelerator, ...] | Unknown:
-    """Return the NVIDIA devices; none when no driver is loaded; unknown when NVML does not tell."""
-    if not any((root / witness).exists() for witness in WITNESSES):
+def probe(root: Root) -> tuple[Accelerator, ...] | Unknown:
+    """Return the NVIDIA devices; none when there is no card; unknown when NVML does not tell."""
+    if not any([root.exists(witness) for witness in WITNESSES]):  # noqa: C419  # all are noted
+        return _without_driver(root)
+    answer = _child()
+    if isinstance(answer, Unknown):
+        root.answers["nvml"] = json.dumps({"unknown": answer.unknown})
+        return answer
+    root.answers["nvml"] = answer
+    return _read(answer, root)
+
+
+def _without_driver(root: Root) -> tuple[Accelerator, ...] | Unknown:
+    cards = pci.displays(root, pci.NVIDIA)
+    if not cards:
         return ()
-    command = (sys.executable, "-m", "tasks.detect.accelerators.nvml")
-    try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
-        return Unknown(f"an NVIDIA driver is loaded, but NVML did not answer within {TIMEOUT_S:g} s")
+    return Unknown(f"an NVIDIA card is on the PCI bus ({', '.join(cards)}), but its driver is not loaded")
+
+
+def _child() -> str | Unknown:
+    """Return what NVML's child printed. A child that even a kill does not end is left behind."""
+    with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+        try:
+            printed, _ = child.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            _leave(child)
+            return Unknown(f"{LOADED} did not answer within {TIMEOUT_S:g} s")
     if child.returncode < 0:
-        name = signal.Signals(-child.returncode).name
-        return Unknown(f"an NVIDIA driver is loaded, but NVML ended with {name}")
-    return parse(child.stdout)
+        return Unknown(f"{LOADED} ended with {signal.Signals(-child.returncode).name}")
+    return printed
 
 
-def parse(stdout: str) -> tuple[Accelerator, ...] | Unknown:
-    """Parse the JSON line that the child prints."""
+def _leave(child: subprocess.Popen[str]) -> None:
+    child.kill()
     try:
-        answer = json.loads(stdout)
-        if "error" in answer:
-            return Unknown(str(answer["error"]))
-        return tuple(_accelerator(row, answer["driver"]) for row in answer["devices"])
-    except (ValueError, KeyError, TypeError) as error:
+        child.wait(1)
+    except subprocess.TimeoutExpired:
+        # It sleeps in the driver, where no signal reaches it; waiting would hang this program too.
+        child.returncode = -signal.SIGKILL
+
+
+def _read(printed: str, root: Root) -> tuple[Accelerator, ...] | Unknown:
+    try:
+        answer = json.loads(printed)
+        if answer.get("code") == LIBRARY_NOT_FOUND:
+            return _without_library(answer, root)
+        if "code" in answer:
+            return Unknown(f"NVML says: {answer['says']}")
+        return nvml_answer.devices(answer, share(memory(root)))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         return Unknown(f"NVML's child printed something else than expected ({error})")
 
 
-def _accelerator(row: dict[str, str | int | dict[str, str]], driver: str) -> Accelerator:
-    def text(key: str) -> str | Unknown:
-        value = row[key]
-        return Unknown(value["unknown"]) if isinstance(value, dict) else str(value)
-
-    def number(key: str) -> int | Unknown:
-        value = row[key]
-        return Unknown(value["unknown"]) if isinstance(value, dict) else int(value)
-
-    return Accelerator(
-        vendor="nvidia",
-        name=str(row["name"]),
-        uuid=text("uuid"),
-        memory_total_bytes=number("memory_total_bytes"),
-        memory_free_bytes=number("memory_free_bytes"),
-        compute_capability=text("compute_capability"),
-        driver=driver,
+def _without_library(answer: dict[str, Any], root: Root) -> tuple[Accelerator, ...] | Unknown:
+    """Describe a Jetson from its board: JetPack 5 and older have no NVML."""
+    board = jetson(root)
+    if board is None:
+        return Unknown(f"{LOADED} cannot be asked: NVML says: {answer['says']}")
+    missing = Unknown(f"JetPack has no NVML here ({answer['says']})")
+    shared = share(memory(root))
+    return (
+        Accelerator(
+            vendor="nvidia",
+            name=f"NVIDIA {board.chip}",
+            uuid=missing,
+            memory_total_bytes=shared.total_bytes,
+            memory_free_bytes=shared.free_bytes,
+            compute_capability=COMPUTE.get(board.chip, missing),
+            driver=board.l4t if isinstance(board.l4t, Unknown) else f"L4T {board.l4t}",
+            bus_id=missing,
+            runtime=missing,
+            memory_reserved_bytes=shared.kept_bytes,
+            memory_used_bytes=missing,
+            unified=True,
+        ),
     )

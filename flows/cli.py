@@ -7,23 +7,24 @@ host, 5 a stage failed, 130 stopped. Prefect is imported by `provision` and `wor
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from flows import report
+from flows.printing import hint, out
 from flows.settings import Settings, load
 from tasks import catalogue
-from tasks.contracts import HostFacts, Plan
+from tasks.contracts import HostFacts
 from tasks.errors import ProvisionError, RefusedError, StoppedError, UnknownProfileError, UsageError
-from tasks.plan.choose import AUTO, Request, make_plan
+from tasks.plan.choose import AUTO, Request
 from tasks.plan.match import fits
 
 app = typer.Typer(
@@ -36,20 +37,10 @@ app = typer.Typer(
 profiles = typer.Typer(help="Hardware profiles: what fits, what is current.", no_args_is_help=True)
 app.add_typer(profiles, name="profile")
 
+LEAVE_S = 2.0
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 ProfileName = Annotated[str, typer.Argument(help="A profile's name, or auto.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse instead of changing or dropping a role.")]
-
-
-def out(record: Any, text: Callable[[], str], *, as_json: bool) -> None:  # noqa: ANN401  # any record
-    """Print one record, as JSON or as text."""
-    data = msgspec.json.format(msgspec.json.encode(record)).decode() if as_json else text()
-    sys.stdout.write(data + "\n")
-
-
-def hint(text: str) -> None:
-    """Print what to do next, where it does not mix with data."""
-    sys.stderr.write(text + "\n")
 
 
 def seen(settings: Settings) -> HostFacts:
@@ -91,18 +82,11 @@ def doctor(
 @app.command()
 def plan(profile: ProfileName = AUTO, *, strict: Strict = False, as_json: Json = False) -> None:
     """Show what provisioning would do, and why, without doing it."""
+    from flows.planning import planned  # noqa: PLC0415  # the same
+
     settings = load()
-    made = _planned(settings, seen(settings), Request(profile, strict, settings.model_port))
+    made = planned(settings, seen(settings), Request(profile, strict, settings.model_port))
     out(made, lambda: report.format_plan(made), as_json=as_json)
-
-
-def _planned(settings: Settings, facts: HostFacts, request: Request) -> Plan:
-    from flows.planning import cache_view, offers  # noqa: PLC0415  # the same
-
-    shelf = catalogue.load(catalogue.DEFAULT)
-    offered = offers(facts)
-    view = cache_view(settings, shelf, offered)
-    return make_plan(facts, shelf, offers=offered, store=view, request=request)
 
 
 @app.command()
@@ -166,7 +150,8 @@ def down(*, as_json: Json = False) -> None:
     from tasks.effects.supervisord import Supervisord  # noqa: PLC0415  # the same
 
     state = load().state
-    with host_lock(state, "pmoves down", wait_s=0) if state.exists() else contextlib.nullcontext():
+    then = "stop that run first (Ctrl-C, or cancel it in Prefect), or wait for it"
+    with host_lock(state, "pmoves down", then=then) if state.exists() else contextlib.nullcontext():
         stopped = Supervisord(state).shutdown()
     out(stopped, lambda: f"stopped: {', '.join(stopped)}" if stopped else "nothing ran", as_json=as_json)
     hint("Next: pmoves provision")
@@ -179,7 +164,7 @@ def worker(*, as_json: Json = False) -> None:
 
     settings = load()
     states = start_worker(settings, quiet=as_json)
-    text = report.format_status(states, {}, 0, time.time())
+    text = report.format_status(states, {"prefect-server": settings.prefect_ui_url}, 0, time.time())
     out(states, lambda: text, as_json=as_json)
     hint(
         f"Next: .venv/bin/prefect deployment run provision/embedded, or the form at {settings.prefect_ui_url}"
@@ -224,11 +209,12 @@ def profile_apply(
 ) -> None:
     """Make a profile the current one, for PMOVES' own tools too, and plan it."""
     from flows import chosen  # noqa: PLC0415  # small, but only these commands need it
+    from flows.planning import planned  # noqa: PLC0415  # the same
 
     settings = load()
     shelf = catalogue.load(catalogue.DEFAULT)
     _known(name, shelf.profiles)
-    made = _planned(settings, seen(settings), Request(name, first_port=settings.model_port))
+    made = planned(settings, seen(settings), Request(name, first_port=settings.model_port))
     path = chosen.write(settings.home, name)
     out(made, lambda: report.format_plan(made), as_json=as_json)
     hint(f"{report.shown(path, settings.home)} now names {name}. Next: pmoves provision {name}")
@@ -264,9 +250,6 @@ def main() -> None:
     except ProvisionError as error:
         hint(f"pmoves: {error}")
         code = error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = 0
     except OSError as error:
         what = f"{error.filename or 'a file or socket'}: {error.strerror or error}"
         hint(f"pmoves: {what}; what ran before still runs; mend that and start this command again.")
@@ -279,7 +262,16 @@ def main() -> None:
         code = UsageError.exit_code
     if code == StoppedError.exit_code:
         hint("pmoves: stopped; what ran before this command still runs; start it again when you like.")
+        _leave_soon(code)
     sys.exit(code)
+
+
+def _leave_soon(code: int) -> None:
+    """Bound the time that Prefect's threads take to tell a server that may be gone by now."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    timer = threading.Timer(LEAVE_S, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -14,7 +14,7 @@ from flows.settings import Settings
 from tasks.contracts import Change, Event, ProcessSpec, Sink
 from tasks.effects.http import Http, HttpError
 from tasks.effects.network import listener
-from tasks.effects.processes import Supervisor
+from tasks.effects.processes import Supervisor, spec_hash
 from tasks.errors import ControlPlaneError, PortTakenError, StoppedError
 
 SERVER = "prefect-server"
@@ -69,7 +69,9 @@ def worker_spec(settings: Settings) -> ProcessSpec:
             ("PMOVES_MODEL_PORT", str(settings.model_port)),
             ("HF_HUB_CACHE", str(settings.store)),
             ("HF_ENDPOINT", settings.hub),
+            ("PMOVES_OLLAMA_LIBRARY", settings.ollama_library),
             ("DOCKER_HOST", settings.engine),
+            *settings.passed_on,
         ),
         stop_timeout_s=45,
     )
@@ -111,7 +113,7 @@ def ensure_server(
     if answers(settings, http):
         return Change(resource, "keep", f"a Prefect server answers at {settings.prefect_api_url}")
     known = supervisor.states().get(SERVER)
-    starting = known is not None and known.running
+    starting = known is not None and known.running and known.spec_hash == spec_hash(server_spec(settings))
     if not starting:
         _refuse_foreign(settings)
         sink(Event("set-up", SERVER, "starting it (the first start takes about half a minute)"))

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +39,10 @@ from tasks.errors import (
 CONTROL_PLANE = ("prefect-server", "prefect-worker")
 """Processes that a failed run leaves up, so that its evidence can be read."""
 
+HOLDING: ContextVar[Path | None] = ContextVar("holding", default=None)
+"""The state folder whose host this command already holds, for the run that it starts itself."""
+
+WAIT = "wait for it, or let this one wait with --wait MINUTES"
 POLL_S = 0.5
 
 
@@ -76,7 +81,8 @@ class HostRun:
         if self._changes_host:
             for folder in (self.settings.state, self.settings.store):
                 refuse_unwritable(folder)
-            self._locks.enter_context(host_lock(self.settings.state, self.run, wait_s=self._wait_s))
+            if HOLDING.get() != self.settings.state:
+                self._locks.enter_context(host_lock(self.settings.state, self.run, wait_s=self._wait_s))
             self._before = self.supervisor.snapshot()
         return self
 
@@ -136,6 +142,8 @@ def sentence(error: BaseException | None) -> str:
     """Write an error as one sentence; one that nobody foresaw keeps its type."""
     if error is None:
         return ""
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by Ctrl-C or a signal"
     return str(error) if isinstance(error, ProvisionError) else f"{type(error).__name__}: {error}"
 
 
@@ -159,7 +167,7 @@ def refuse_unwritable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def host_lock(state: Path, run: str, *, wait_s: float) -> Iterator[None]:
+def host_lock(state: Path, run: str, *, wait_s: float = 0, then: str = WAIT) -> Iterator[None]:
     """Hold this host for one run; wait up to `wait_s` for a run that holds it.
 
     Raises:
@@ -180,9 +188,20 @@ def host_lock(state: Path, run: str, *, wait_s: float) -> Iterator[None]:
             raise BusyError(
                 f"another run holds this host ({_holder(state)})",
                 "it goes on and this one changed nothing",
-                "wait for it, or let this one wait with --wait MINUTES",
+                then,
             )
         time.sleep(POLL_S)
+
+
+@contextlib.contextmanager
+def command_lock(state: Path, command: str, *, wait_s: float = 0, then: str = WAIT) -> Iterator[None]:
+    """Hold this host for a whole command; a run that it starts itself does not ask again."""
+    with host_lock(state, command, wait_s=wait_s, then=then):
+        before = HOLDING.set(state)
+        try:
+            yield
+        finally:
+            HOLDING.reset(before)
 
 
 def _holder(state: Path) -> str:

@@ -12,26 +12,32 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from flows.control_plane import (
     POOL,
     SERVER,
     WORKER,
+    answers,
     ensure_server,
     project_folder,
     worker_spec,
 )
-from flows.host_run import host_lock, refuse_unwritable
+from flows.host_run import command_lock, refuse_foreign_ports, refuse_unwritable
+from flows.planning import planned, where
 from flows.settings import Settings, apply_to_libraries
 from flows.watch import watching
 from tasks import catalogue
 from tasks.contracts import Event, ProcessState, RunRecord
+from tasks.detect.look import look
 from tasks.effects.http import Httpx
 from tasks.effects.processes import spec_hash
 from tasks.effects.supervisord import Supervisord
 from tasks.errors import ControlPlaneError
+from tasks.plan.choose import Request
 
 DEPLOY_TIMEOUT_S = 180
+AFTER = "start this command again when that one is done"
 
 
 def run_here(settings: Settings, profile: str, *, strict: bool, wait_minutes: int, quiet: bool) -> RunRecord:
@@ -40,19 +46,24 @@ def run_here(settings: Settings, profile: str, *, strict: bool, wait_minutes: in
     refuse_unwritable(settings.state)
     apply_to_libraries(settings)
     supervisor = Supervisord(settings.state)
-    with watching(quiet=quiet) as sink, _undone_when_interrupted(supervisor):
-        _refuse_busy(settings, wait_minutes)
-        ensure_server(settings, supervisor, http=Httpx(), sink=sink, stop=threading.Event())
+    alone = command_lock(settings.state, "pmoves provision", wait_s=60 * wait_minutes)
+    with alone, watching(quiet=quiet) as sink, _undone_when_interrupted(supervisor):
+        supervisor.recover()
+        with Httpx() as http:
+            if not answers(settings, http):
+                refuse_early(settings, supervisor, Request(profile, strict, settings.model_port))
+            ensure_server(settings, supervisor, http=http, sink=sink, stop=threading.Event())
         from flows.provision import provision  # noqa: PLC0415  # Prefect reads its settings at import
 
-        return provision(profile=profile, strict=strict, wait_minutes=wait_minutes)
+        # A flow that ends in a failed state raises its error here.
+        return cast("RunRecord", provision(profile=profile, strict=strict, wait_minutes=wait_minutes))
 
 
-def _refuse_busy(settings: Settings, wait_minutes: int) -> None:
-    """Refuse at once, before a server is started, when another run holds this host."""
-    if wait_minutes == 0:
-        with host_lock(settings.state, "asking", wait_s=0):
-            pass
+def refuse_early(settings: Settings, supervisor: Supervisord, request: Request) -> None:
+    """Refuse what the run would refuse, before a server is started for it."""
+    refuse_unwritable(settings.store)
+    plan = planned(settings, look(where(settings)), request)
+    refuse_foreign_ports(plan, settings, supervisor)
 
 
 @contextmanager
@@ -70,9 +81,11 @@ def start_worker(settings: Settings, *, quiet: bool) -> tuple[ProcessState, ...]
     refuse_unwritable(settings.state)
     apply_to_libraries(settings)
     supervisor = Supervisord(settings.state)
-    alone = host_lock(settings.state, "pmoves worker", wait_s=0)
+    alone = command_lock(settings.state, "pmoves worker", then=AFTER)
     with alone, watching(quiet=quiet) as sink, _undone_when_interrupted(supervisor):
-        ensure_server(settings, supervisor, http=Httpx(), sink=sink, stop=threading.Event())
+        supervisor.recover()
+        with Httpx() as http:
+            ensure_server(settings, supervisor, http=http, sink=sink, stop=threading.Event())
         sink(Event("set-up", POOL, "creating the work pool and registering the deployments"))
         create_pool(settings.host)
         _deploy()

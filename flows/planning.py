@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flows.settings import Settings
-from tasks.contracts import Catalogue, HostFacts, RuntimeName, RuntimeOffer, StoreView
+from tasks import catalogue
+from tasks.contracts import Catalogue, HostFacts, Plan, RuntimeName, RuntimeOffer, StoreView
 from tasks.detect.look import Where
+from tasks.plan.choose import Request, make_plan
 from tasks.pull import store
 from tasks.pull.claim import store_errors
 from tasks.serve import runtimes
@@ -27,7 +29,7 @@ def where(settings: Settings) -> Where:
 
 
 def cache_view(
-    settings: Settings, catalogue: Catalogue, offered: Mapping[RuntimeName, RuntimeOffer]
+    settings: Settings, shelf: Catalogue, offered: Mapping[RuntimeName, RuntimeOffer]
 ) -> StoreView:
     """Return what the weight store already holds of the models that can be served here.
 
@@ -35,11 +37,19 @@ def cache_view(
     """
     usable = [
         model
-        for model in catalogue.models.values()
+        for model in shelf.models.values()
         if any(name in offered and offered[name].available for name in model.runtimes)
     ]
     with store_errors(settings.store, 0):
         return store.view(settings.store, usable)
+
+
+def planned(settings: Settings, facts: HostFacts, request: Request) -> Plan:
+    """Plan this host with the shipped catalogue."""
+    shelf = catalogue.load(catalogue.DEFAULT)
+    offered = offers(facts)
+    view = cache_view(settings, shelf, offered)
+    return make_plan(facts, shelf, offers=offered, store=view, request=request)
 
 
 def offers(facts: HostFacts) -> Mapping[RuntimeName, RuntimeOffer]:

@@ -14,14 +14,16 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar, cast
 
 from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
+from prefect.states import Failed
 from pydantic import Field
 
 from flows import settings as settings_module
 from flows.evidence import markdown_run
 from flows.host_run import HostRun, changed, refuse_foreign_ports
-from flows.planning import cache_view, offers, where
+from flows.planning import planned, where
 from flows.settings import HOST_PATTERN, Settings
 from flows.watch import WATCHER, both, to_log
 from tasks import catalogue
@@ -37,8 +39,8 @@ from tasks.contracts import (
 )
 from tasks.detect.task import detect
 from tasks.effects.http import Httpx
-from tasks.errors import WrongHostError
-from tasks.plan.choose import AUTO, Request, make_plan
+from tasks.errors import ProvisionError, WrongHostError
+from tasks.plan.choose import AUTO, Request
 from tasks.pull.sources import PullContext
 from tasks.pull.task import pull
 from tasks.record import history
@@ -96,7 +98,7 @@ def provision(
     dry_run: DryRun = False,  # noqa: FBT002  # a run form's parameter
     strict: Strict = False,  # noqa: FBT002  # the same
     wait_minutes: WaitMinutes = 60,
-) -> RunRecord:
+) -> RunRecord | State[RunRecord]:
     """Provision one host.
 
     A second run on a healthy host changes nothing and says so. A run that fails goes back to the
@@ -118,6 +120,10 @@ def provision(
         with run:
             _refuse_other_host(host, settings)
             _line(run, seen, Request(profile, strict, settings.model_port), dry_run=dry_run)
+    except ProvisionError as error:
+        _keep(run, seen, error, profile)
+        # A returned state shows the sentence alone, where a raised error shows two tracebacks.
+        return Failed(message=str(error), data=error)
     except BaseException as error:
         _keep(run, seen, error, profile)
         raise
@@ -130,10 +136,7 @@ def _line(run: HostRun, seen: Seen, request: Request, *, dry_run: bool) -> None:
     with run.timed("detect", run.settings.host):
         seen.facts = facts = detect(where(run.settings))
     with run.timed("plan", request.profile):
-        shelf = catalogue.load(catalogue.DEFAULT)
-        offered = offers(facts)
-        view = cache_view(run.settings, shelf, offered)
-        seen.plan = plan = make_plan(facts, shelf, offers=offered, store=view, request=request)
+        seen.plan = plan = planned(run.settings, facts, request)
     run.say("plan", plan.profile, plan.profile_why)
     if dry_run:
         return

@@ -19,7 +19,7 @@ from tasks.contracts import (
 )
 from tasks.plan.match import Fit
 from tasks.record.history import History
-from tasks.wording import gib, plural
+from tasks.wording import gib, listed, plural
 
 Rows = Sequence[Sequence[str]]
 MS = 1000
@@ -110,6 +110,15 @@ def server_rows(verified: tuple[VerifiedServer, ...], route: Route | None) -> Ro
     return rows
 
 
+def not_served(plan: Plan) -> list[str]:
+    """Return a line for each reason for which roles of the bundle are changed or dropped."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for one in plan.decisions:
+        if one.verdict != "kept":
+            reasons.setdefault((one.verdict, one.why), []).append(one.role)
+    return [f"{verdict}: {listed(roles)} ({why})" for (verdict, why), roles in reasons.items()]
+
+
 SERVER_HEAD = ("ROLE", "MODEL", "ADDRESS", "VERIFIED", "LATENCY", "SPEED", "MEMORY")
 
 
@@ -134,6 +143,8 @@ def format_run(record: RunRecord, ui_url: str) -> str:
     lines = [columns(("RESOURCE", "CHANGE", "WHY"), change_rows(record.changes)), ""]
     if record.verified or record.route:
         lines += [columns(SERVER_HEAD, server_rows(record.verified, record.route)), ""]
+    if record.plan is not None:
+        lines += [*not_served(record.plan), *record.plan.advice, ""]
     lines.append(f"{record.outcome} in {record.seconds:.1f} s (run {record.run})")
     if record.flow_run:
         lines.append(f"Evidence: {ui_url}/runs/flow-run/{record.flow_run}")

@@ -26,6 +26,9 @@ from tasks.errors import SettingsError
 HOST_PATTERN = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 LAST_PORT = 65535
 PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"}
+PASSED_ON = re.compile(r"PIP_\w+|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(?i:(https?|all|no)_proxy)")
+"""What downloads need in a worker's runs too. Tokens are not among it."""
+
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -45,6 +48,7 @@ class Settings:
     prefect_api_url: str
     gateway_port: int
     model_port: int
+    passed_on: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     proxies: tuple[Proxy, ...] = ()
 
     @property
@@ -82,9 +86,10 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         hub=_url(env, "HF_ENDPOINT", "https://huggingface.co"),
         hub_token=env.get("HF_TOKEN") or None,
         ollama_library=_url(env, "PMOVES_OLLAMA_LIBRARY", "https://registry.ollama.ai/v2/"),
-        prefect_api_url=_url(env, "PREFECT_API_URL", "http://127.0.0.1:4200/api"),
+        prefect_api_url=_prefect_url(env),
         gateway_port=_port(env, "PMOVES_GATEWAY_PORT", 3030),
-        model_port=_port(env, "PMOVES_MODEL_PORT", 7990),
+        model_port=_other_port(env, "PMOVES_MODEL_PORT", 7990, "PMOVES_GATEWAY_PORT", 3030),
+        passed_on=tuple((name, env[name]) for name in sorted(env) if PASSED_ON.fullmatch(name)),
         proxies=_proxies(env),
     )
 
@@ -155,6 +160,28 @@ def _proxies(env: Mapping[str, str]) -> tuple[Proxy, ...]:
     """Return the proxy variables that are set, without what stands before an "@"."""
     names = sorted(name for name in env if name.upper() in PROXIES and env[name])
     return tuple(Proxy(name, re.sub(r"(?<![^/,\s])[^/,\s]*@", "", env[name])) for name in names)
+
+
+def _other_port(env: Mapping[str, str], key: str, default: int, other: str, other_default: int) -> int:
+    port = _port(env, key, default)
+    if port == _port(env, other, other_default):
+        raise SettingsError(
+            f"{key} and {other} are both {port}",
+            "nothing was changed",
+            "give each a port of its own",
+        )
+    return port
+
+
+def _prefect_url(env: Mapping[str, str]) -> str:
+    url = _url(env, "PREFECT_API_URL", "http://127.0.0.1:4200/api").rstrip("/")
+    if not url.endswith("/api"):
+        raise SettingsError(
+            f"PREFECT_API_URL is {url!r}, which does not end in /api",
+            "nothing was changed",
+            f"set {url}/api",
+        )
+    return url
 
 
 def _url(env: Mapping[str, str], key: str, default: str) -> str:

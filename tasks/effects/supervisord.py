@@ -90,6 +90,12 @@ class Supervisord:
             self._replace(spec.name, program(spec, self._state, self._log(spec.name)))
             return self._wait_for_pid(spec.name)
 
+    def recover(self) -> None:
+        """Bring back what a supervisord that was killed had kept up; its processes are ended first."""
+        if not self.pid() and orphans(self._state):
+            with self._lock:
+                self._ensure_running()
+
     def stop(self, name: str) -> None:
         """Stop a process, wait until it ended, and forget it."""
         with self._lock:
@@ -135,10 +141,11 @@ class Supervisord:
             pid = self.pid()
             if pid:
                 end((pid,), patience_s=60.0)
-            end(orphans(self._state), patience_s=10.0)
+            left = orphans(self._state)
+            end(left, patience_s=10.0)
             for path in self._programs.glob("*.conf"):
                 path.unlink()
-            return names
+            return names + tuple(f"pid {one}" for one in left)
 
     # --- how -----------------------------------------------------------------------------------
 

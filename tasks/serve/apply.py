@@ -44,9 +44,10 @@ def serve(pulled: PulledModel, ctx: ServeContext) -> ModelServer:
     actual = ctx.supervisor.states().get(spec.name)
     replaced = pulled.change.kind == "replace"
     change = decide(spec.name, spec_hash(spec), actual, weights_replaced=replaced)
+    ctx.sink(Event("serve", pulled.planned.model, f"{change.kind}: {change.reason}"))
     if change.kind == "keep" and not _ready_soon(pulled, runtime, spec.name, ctx):
         change = Change(change.resource, "replace", "it runs but its health path does not answer 200")
-    ctx.sink(Event("serve", pulled.planned.model, f"{change.kind}: {change.reason}"))
+        ctx.sink(Event("serve", pulled.planned.model, f"{change.kind}: {change.reason}"))
     if change.kind != "keep":
         _start(spec, change, pulled, ctx)
         _wait_until_ready(pulled, runtime, spec.name, ctx)

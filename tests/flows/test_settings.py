@@ -71,3 +71,35 @@ def test_libraries_get_no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert "false" == os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"]
     assert "1" == os.environ["DO_NOT_TRACK"] == os.environ["HF_HUB_DISABLE_TELEMETRY"]
+
+
+def test_two_ports_that_are_one_are_refused() -> None:
+    """Before anything is served on either."""
+    with pytest.raises(SettingsError, match="PMOVES_MODEL_PORT and PMOVES_GATEWAY_PORT are both 3030"):
+        settings.load({"HOME": "/", "PMOVES_MODEL_PORT": "3030"})
+
+
+def test_a_prefect_address_without_its_api_is_refused() -> None:
+    """A slash at its end is forgiven."""
+    assert (
+        "http://p:1/api" == settings.load({"HOME": "/", "PREFECT_API_URL": "http://p:1/api/"}).prefect_api_url
+    )
+    with pytest.raises(SettingsError, match="does not end in /api; nothing was changed; set http://p:1/api"):
+        settings.load({"HOME": "/", "PREFECT_API_URL": "http://p:1"})
+
+
+def test_a_worker_gets_what_downloads_need_and_no_token() -> None:
+    """Proxies, pip's settings and certificates, in either case."""
+    environment = {
+        "HOME": "/",
+        "PIP_INDEX_URL": "x",
+        "https_proxy": "y",
+        "SSL_CERT_FILE": "z",
+        "HF_TOKEN": "t",
+        "A": "b",
+    }
+
+    seen = settings.load(environment)
+
+    assert {"PIP_INDEX_URL", "https_proxy", "SSL_CERT_FILE"} == {name for name, _ in seen.passed_on}
+    assert "t" not in repr(seen).split("hub_token")

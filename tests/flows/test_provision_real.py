@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -184,6 +185,39 @@ def test_a_refused_run_is_in_the_history(host: LabHost) -> None:
 
     assert "refused" == newest["outcome"]
     assert "rtx-5090 does not fit this host" in newest["error"]
+
+
+def test_a_refusal_on_a_fresh_host_starts_nothing(tmp_path: Path, minilm_cache: Path) -> None:
+    """Not even the Prefect server that the run would have needed."""
+    fresh = LabHost.make(tmp_path, minilm_cache)
+
+    done = fresh.pmoves("provision", "rtx-4090")
+
+    assert 3 == done.returncode
+    assert "nothing was changed" in done.stderr
+    assert set() == fresh.marked()
+    assert 0 == fresh.supervisor.pid()
+
+
+def test_a_killed_supervisor_is_no_obstacle(neighbour: LabHost) -> None:
+    """The next run ends what it left, and everything is up again."""
+    assert neighbour.pmoves("provision").returncode == 0
+    os.kill(neighbour.supervisor.pid(), signal.SIGKILL)
+    until(lambda: not neighbour.supervisor.pid(), "supervisord did not die")
+
+    done = neighbour.pmoves("provision")
+
+    assert 0 == done.returncode, done.stderr
+    assert 384 == len(neighbour.embed("after all"))
+    assert {"gateway", "model-all-minilm-l6-v2"} == set(neighbour.running())
+
+
+def test_what_is_not_served_is_said_after_a_run(host: LabHost) -> None:
+    """Each role that is dropped, with its reason, and what installing something would add."""
+    printed = host.pmoves("provision").stdout
+
+    assert "dropped: llm, reranker, vision, whisper and code (needs a container engine)" in printed
+    assert "A container engine is not here" in printed
 
 
 @pytest.mark.parametrize(("variable", "code"), [("PMOVES_MODEL_PORT", 3), ("PMOVES_GATEWAY_PORT", 3)])

@@ -80,6 +80,8 @@ def test_a_profile_whose_hardware_is_not_here_is_refused(worked: LabHost) -> Non
 
     assert "FAILED" == run["state_type"]
     assert "needs 1 nvidia card with 23.5 GiB each and this host has 0" in run["state"]["message"]
+    logs = worked.post("/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})
+    assert [] == [line["message"] for line in logs if "Traceback" in line["message"]]
 
 
 def test_a_run_for_another_host_is_refused(worked: LabHost) -> None:

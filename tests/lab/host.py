@@ -124,7 +124,7 @@ class LabHost:
 
 
 def interrupt(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Press Ctrl-C, and return exit code and standard error."""
+    """Press Ctrl-C, and return exit code and standard error. Nobody waits a minute for a prompt."""
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=PATIENCE_S)
+    _, errors = process.communicate(timeout=45)
     return process.returncode, errors

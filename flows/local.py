@@ -53,8 +53,17 @@ def run_here(settings: Settings, profile: str, *, strict: bool, wait_minutes: in
             if not answers(settings, http):
                 refuse_early(settings, supervisor, Request(profile, strict, settings.model_port))
             ensure_server(settings, supervisor, http=http, sink=sink, stop=threading.Event())
-        from flows.provision import provision  # noqa: PLC0415  # Prefect reads its settings at import
+        return _run(profile, strict=strict, wait_minutes=wait_minutes)
 
+
+def _run(profile: str, *, strict: bool, wait_minutes: int) -> RunRecord:
+    # Prefect reads its settings at import.
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: PLC0415
+
+    from flows.provision import provision  # noqa: PLC0415
+
+    # A sync flow waits up to 1 s for its heartbeat thread; whoever types a command sees it end anyway.
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         # A flow that ends in a failed state raises its error here.
         return cast("RunRecord", provision(profile=profile, strict=strict, wait_minutes=wait_minutes))
 

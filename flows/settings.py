@@ -118,8 +118,17 @@ def apply_to_libraries(settings: Settings) -> None:
 
 def _state(env: Mapping[str, str], home: Path) -> Path:
     if env.get("PMOVES_STATE"):
-        return Path(env["PMOVES_STATE"]).expanduser().absolute()
-    return Path(env.get("XDG_STATE_HOME") or home / ".local/state").absolute() / "pmoves"
+        path = Path(env["PMOVES_STATE"]).expanduser().absolute()
+    else:
+        path = Path(env.get("XDG_STATE_HOME") or home / ".local/state").absolute() / "pmoves"
+    # supervisord takes what follows such a sign for a comment, and knows no escape.
+    if re.search(r"\s[;#]|[\r\n]", str(path)):
+        raise SettingsError(
+            f"the state folder {str(path)!r} has a blank before ; or #, or a line break, in its name",
+            "nothing was changed",
+            "set PMOVES_STATE to another folder",
+        )
+    return path
 
 
 def _store(env: Mapping[str, str], home: Path) -> Path:

@@ -103,3 +103,10 @@ def test_a_worker_gets_what_downloads_need_and_no_token() -> None:
 
     assert {"PIP_INDEX_URL", "https_proxy", "SSL_CERT_FILE"} == {name for name, _ in seen.passed_on}
     assert "t" not in repr(seen).split("hub_token")
+
+
+@pytest.mark.parametrize("name", ["x ;y", "x #y", "x\ny"])
+def test_a_state_folder_that_supervisord_cannot_read_is_refused(name: str) -> None:
+    """Rather than half a path in its config."""
+    with pytest.raises(SettingsError, match=r"the state folder .* nothing was changed; set PMOVES_STATE"):
+        settings.load({"HOME": "/", "PMOVES_STATE": f"/data/{name}/state"})

@@ -28,6 +28,9 @@ Vendor = Literal["nvidia", "amd", "intel", "apple"]
 Layer = Literal["vm", "wsl2", "container"]
 DiskSpeed = Literal["nvme", "ssd", "rotational", "sd", "virtual", "memory", "network", "unknown"]
 GpuStyle = Literal["cdi", "gpus", "runtime", "none", "unknown"]
+KvType = Literal["f16", "q8_0", "q4_0"]
+May = Literal["share", "wait", "cpu", "cloud"]
+Part = Literal["weights", "projector", "kv", "compute", "overhead"]
 Stage = Literal["set-up", "detect", "plan", "pull", "serve", "verify", "route", "record"]
 
 # --- facts -------------------------------------------------------------------------------------
@@ -88,6 +91,13 @@ class Memory:
     swap_total_bytes: int = 0
     swap_free_bytes: int = 0
     limit_bytes: int | None = None
+
+    @property
+    def kept_bytes(self) -> int | Unknown:
+        """What a plan leaves to the system: a sixteenth, from 0.5 to 4 GiB. Chosen here, not measured."""
+        if isinstance(self.total_bytes, Unknown):
+            return self.total_bytes
+        return min(max(self.total_bytes // 16, 512 << 20), 4 << 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +245,17 @@ class Weights(Shape, frozen=True):
 
 
 class OllamaTag(Shape, frozen=True):
-    """A tag of the Ollama library. Either `digest` (64 hex) or `unpinned`, the reason there is none."""
+    """A tag of the Ollama library. Either `digest` (64 hex) or `unpinned`, the reason there is none.
+
+    `size_bytes` is the sum of the manifest's layers, a projector among them. `size_basis` says how it was
+    established where that is not the manifest itself.
+    """
 
     tag: str
     size_bytes: int
     digest: str | None = None
     unpinned: str | None = None
+    size_basis: str | None = None
 
 
 class UnpinnedRepo(Shape, frozen=True):
@@ -253,6 +268,7 @@ class UnpinnedRepo(Shape, frozen=True):
     size_bytes: int
     unpinned: str
     revision: str | None = None
+    size_basis: str | None = None
 
 
 class Estimate(Shape, frozen=True):
@@ -263,71 +279,218 @@ class Estimate(Shape, frozen=True):
     measured: bool = False
 
 
-class Model(Shape, frozen=True):
-    """An entry of the catalogue: one AI model in one variant.
+class Variant(Shape, frozen=True):
+    """A model in one quantisation: the bytes, where they come from, and what can serve them.
 
-    `weights`, `ollama` or `unpinned_repo` say where its bytes come from; `runtimes` are those that can
-    serve these bytes. `memory` is what one running server of it takes. `guide` says what the
-    recommendation guide has instead, where it was wrong.
+    `name` is the quantisation as its makers write it, in lower case: "q4_k_m", "q8_0", "bf16", "fp16",
+    "int8", "mxfp4". `runtimes` stand in order of preference. The runtime "ollama" loads `ollama`, all
+    others load `weights` or, before its digests are known, `repo`. `projector_bytes` is the part of the
+    size that is a vision projector. `memory` replaces every estimate where a whole server was measured.
+    """
+
+    name: str
+    runtimes: tuple[RuntimeName, ...]
+    weights: Weights | None = None
+    ollama: OllamaTag | None = None
+    repo: UnpinnedRepo | None = None
+    projector_bytes: int = 0
+    memory: Estimate | None = None
+
+    def origin(self, runtime: RuntimeName) -> Weights | OllamaTag | UnpinnedRepo | None:
+        """Return where `runtime` takes this variant's bytes from."""
+        return self.ollama if runtime == "ollama" else self.weights or self.repo
+
+    def size_bytes(self, runtime: RuntimeName) -> int:
+        """Return how many bytes `runtime` loads; 0 when it has no origin for them."""
+        origin = self.origin(runtime)
+        return origin.size_bytes if origin else 0
+
+
+class Attention(Shape, frozen=True):
+    """What a decoder keeps of each token: in f16, 2 x layers x kv_heads x head_dim x 2 bytes.
+
+    `bytes_per_token` (f16, all layers) replaces that product where it is wrong, as for latent attention
+    (MLA). `windowed_layers` of the layers keep only the last `window_tokens`. `recurrent_layers` keep no
+    token at all (hybrid models). `upper_bound` marks a product that counts more than is kept, and
+    `note` says why.
+    """
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    heads: int | None = None
+    bytes_per_token: int | None = None
+    window_tokens: int | None = None
+    windowed_layers: int = 0
+    recurrent_layers: int = 0
+    upper_bound: bool = False
+    note: str | None = None
+
+
+class Model(Shape, frozen=True):
+    """An entry of the catalogue: one AI model with its variants.
+
+    `roles` are those it can play: a chat model that sees and codes has three. `variants` stand in order of
+    preference: the first is the usual choice, those behind it and not larger are its ladder down, and a
+    larger one is taken only where a bundle names it. `context` is the trained context in tokens,
+    `max_tokens` what an embedding model or a reranker takes of one text. `parameters` and
+    `active_parameters` are counts. `guide` says what the recommendation guide has instead, where it was
+    wrong; `unserved` why no runtime here serves the model, where none does.
     """
 
     name: str
     title: str
-    role: Role
-    runtimes: tuple[RuntimeName, ...]
+    roles: tuple[Role, ...]
     licence: str
-    memory: Estimate
     sources: tuple[str, ...]
-    gated: bool = False
+    variants: tuple[Variant, ...] = ()
+    parameters: int | None = None
+    active_parameters: int | None = None
+    attention: Attention | None = None
+    context: int | None = None
     dimensions: int | None = None
     max_tokens: int | None = None
-    weights: Weights | None = None
-    ollama: OllamaTag | None = None
-    unpinned_repo: UnpinnedRepo | None = None
+    non_commercial: bool = False
+    gated: bool = False
     guide: str | None = None
+    unserved: str | None = None
+
+    def variant(self, name: str) -> Variant | None:
+        """Return the variant of that name."""
+        return next((one for one in self.variants if one.name == name), None)
 
 
 class Match(Shape, frozen=True):
     """The hardware that a profile asks for. An absent key asks for nothing.
 
-    `min_memory_bytes` counts the memory of all accelerators (or main memory when `accelerator` is
-    absent); `names` are parts of the device's or board's own name, used to rank profiles only:
-    what a device has is read from the device.
+    `accelerator` is a vendor; with `unified` its device shares main memory, without it has memory of its
+    own. `min_memory_bytes` counts the memory of all such devices (or main memory when `accelerator` is
+    absent or `unified`), `max_memory_bytes` bounds it. `board` and `chips` are a Jetson's. `names` are
+    parts of the device's or board's own name, used to rank profiles only: what a device has is read from
+    the device.
     """
 
-    accelerator: Literal["nvidia"] | None = None
+    accelerator: Vendor | None = None
+    unified: bool = False
     board: str | None = None
+    chips: tuple[str, ...] = ()
     min_cards: int = 0
     min_card_memory_bytes: int = 0
     min_memory_bytes: int = 0
+    max_memory_bytes: int | None = None
     names: tuple[str, ...] = ()
 
 
 class Wish(Shape, frozen=True):
-    """For one role: the models that are wanted, best first. Empty means none, with `reason`."""
+    """For one role: the models that are wanted, best first. Empty means none, with `reason`.
+
+    `quantisations` stand in order of preference and replace the order of each model's variants.
+    `context` is how many tokens a request may have, `min_context` the fewest that are worth serving:
+    rather than go below it, the plan takes another step. `kv_types` are those that may be used, best
+    first; `parallel` is how many requests are answered at once. What the role `may` do when it does not
+    fit: share a model that another role has, wait for its turn in memory, run on the CPU, leave to a cloud.
+    """
 
     role: Role
     models: tuple[str, ...] = ()
+    quantisations: tuple[str, ...] = ()
+    context: int | None = None
+    min_context: int | None = None
+    kv_types: tuple[KvType, ...] = ("f16", "q8_0")
+    parallel: int = 1
+    may: tuple[May, ...] = ("share",)
     reason: str | None = None
 
 
+class Limits(Shape, frozen=True):
+    """What a plan leaves alone. `margin_bytes` stays free on each device; chosen, not measured."""
+
+    margin_bytes: int = 512 << 20
+
+
+class ExampleDevice(Shape, frozen=True):
+    """A device of the host that a profile is planned for when no host is here. `memory_mib` is 2^20 bytes."""
+
+    vendor: Vendor
+    name: str
+    memory_mib: int
+    compute_capability: str | None = None
+    unified: bool = False
+
+
+class Example(Shape, frozen=True):
+    """A host of the kind that a profile is for, as such hosts report themselves."""
+
+    memory_mib: int
+    devices: tuple[ExampleDevice, ...] = ()
+    architecture: str = "x86_64"
+    board: str | None = None
+    chip: str | None = None
+
+
 class Profile(Shape, frozen=True):
-    """A hardware profile: what hardware it is for, and the bundle it wishes for."""
+    """A hardware profile: what hardware it is for, and the bundle it wishes for.
+
+    The order of `bundle` is the order of importance: what stands lower yields first.
+    """
 
     name: str
     title: str
     hardware: str
     match: Match
     bundle: tuple[Wish, ...]
+    example: Example
+    limits: Limits = Limits()
     sources: tuple[str, ...] = ()
+
+
+class Fallback(Shape, frozen=True):
+    """What takes over: a cloud model, as `provider/model`, or a plain sentence."""
+
+    cloud: str | None = None
+    text: str | None = None
+
+
+class Use(Shape, frozen=True):
+    """One thing a service needs of the bundle.
+
+    `models` are those that the service is made for, best first; empty means whatever the bundle has for
+    the role. `context` is how many tokens it sends. Without `required`, the service works without it.
+    """
+
+    role: Role
+    purpose: str
+    models: tuple[str, ...] = ()
+    context: int | None = None
+    required: bool = True
+    fallbacks: tuple[Fallback, ...] = ()
+
+
+class Service(Shape, frozen=True):
+    """A PMOVES service, and what it needs of a bundle."""
+
+    name: str
+    title: str
+    uses: tuple[Use, ...]
+    sources: tuple[str, ...] = ()
+
+
+class DeviceFact(Shape, frozen=True):
+    """How fast a device reads its memory, as its maker states it; `name` is a part of its own name."""
+
+    name: str
+    memory_bytes_per_s: int
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All models and profiles, by name, in the order of their names."""
+    """All models, profiles and services, by name, in the order of their names."""
 
     models: dict[str, Model]
     profiles: dict[str, Profile]
+    services: dict[str, Service]
+    devices: tuple[DeviceFact, ...]
 
 
 # --- the plan ------------------------------------------------------------------------------------
@@ -344,15 +507,90 @@ class RuntimeOffer:
 
 @dataclass(frozen=True, slots=True)
 class StoreView:
-    """What the weight store already holds: for each model, the bytes still missing."""
+    """What the weight store already holds: the bytes still missing, by model and variant."""
 
     path: str
     missing_bytes: dict[str, int]
 
+    @staticmethod
+    def key(model: str, variant: str) -> str:
+        """Return the name under which a variant's missing bytes are counted."""
+        return f"{model} {variant}"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one server of a model takes of memory, in bytes.
+
+    `layer_bytes` is the largest piece that cannot be cut when the model is split over cards.
+    `measured` is true where a whole server was measured; `basis` says from what the figures come.
+    """
+
+    weights_bytes: int
+    projector_bytes: int = 0
+    kv_bytes: int = 0
+    compute_bytes: int = 0
+    overhead_bytes: int = 0
+    layer_bytes: int = 0
+    measured: bool = False
+    basis: str = ""
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it, on one device."""
+        return (
+            self.weights_bytes
+            + self.projector_bytes
+            + self.kv_bytes
+            + self.compute_bytes
+            + self.overhead_bytes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one server took and gave on this host in an earlier run. `per_s` is in `unit` a second."""
+
+    model: str
+    quantisation: str
+    runtime: RuntimeName
+    on_gpu: bool
+    memory_bytes: int
+    context: int = 0
+    kv_type: KvType = "f16"
+    parallel: int = 1
+    per_s: float = 0.0
+    unit: str = "texts/s"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The part of a model that lies on one device. `layers` is 0 where the whole model does."""
+
+    device: str
+    memory_bytes: int
+    layers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Tokens (or texts) a second; estimated from memory bandwidth unless measured. `basis` says from what."""
+
+    per_s: float
+    unit: str
+    basis: str
+    measured: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedModel:
-    """One model that the plan places on the host."""
+    """One model that the plan places on the host, in one variant.
+
+    `also` are further roles that the same server plays. `devices` says where its memory lies; for an
+    on-demand model that is where it lies while it is loaded, and `group` names those that take turns.
+    `context` is in tokens for each of `parallel` requests. `settings` are those of this model's server
+    that its runtime would otherwise choose by itself.
+    """
 
     role: Role
     model: str
@@ -363,27 +601,121 @@ class PlannedModel:
     memory_bytes: int
     memory_measured: bool
     download_bytes: int
-    weights: Weights
+    weights: Weights | None = None
     dimensions: int | None = None
     max_tokens: int | None = None
+    quantisation: str = ""
+    ollama: OllamaTag | None = None
+    repo: UnpinnedRepo | None = None
+    also: tuple[Role, ...] = ()
+    context: int = 0
+    kv_type: KvType = "f16"
+    parallel: int = 1
+    group: str = ""
+    server: str = ""
+    devices: tuple[Share, ...] = ()
+    need: Need | None = None
+    speed: Speed | None = None
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a role's ladder: a sentence with both numbers, and whether it was taken."""
+
+    text: str
+    taken: bool
+    needs_bytes: int | None = None
+    left_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What became of one role of the bundle, and why, in one sentence."""
+    """What became of one role of the bundle, and why, in one sentence; `steps` is the whole way there."""
 
     role: Role
     verdict: Verdict
     wish: str
     model: str | None
     why: str
+    residency: Residency = "none"
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPart:
+    """A piece of a device's memory: a part of a model, and the group that it takes turns in."""
+
+    model: str
+    part: Part
+    memory_bytes: int
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """One device's memory as the plan fills it.
+
+    total = reserved (the driver, or the system) + others (other programs) + margin + budget; `budget_bytes`
+    is what the plan may use, `parts` what it uses. Members of a group lie over each other, so a group
+    takes what its largest member takes. `unified` devices are main memory as well.
+    """
+
+    device: str
+    name: str
+    total_bytes: int
+    reserved_bytes: int
+    others_bytes: int
+    margin_bytes: int
+    budget_bytes: int
+    used_bytes: int
+    parts: tuple[MemoryPart, ...] = ()
+    unified: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedServer:
+    """One server process of the plan: a runtime on some devices, with the models that it serves.
+
+    `settings` are written out, so that no runtime's default, which differs from host to host, decides.
+    """
+
+    name: str
+    runtime: RuntimeName
+    residency: Residency
+    devices: tuple[str, ...]
+    models: tuple[str, ...]
+    port: int
+    settings: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedUse:
+    """What one need of a service gets: `by` names the model or the cloud, or is empty; `why` says more."""
+
+    role: Role
+    purpose: str
+    by: str
+    as_wished: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan:
+    """Whether the bundle serves a service, and by what."""
+
+    service: str
+    title: str
+    served: bool
+    uses: tuple[ServedUse, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The bundle as it is placed on one host, before byte one.
 
-    `advice` says what installing something would add. `disk_needed_bytes` counts the bytes still
+    `advice` says what installing something would add, `marks` what a licence or a gate asks, `assumed`
+    what was taken for granted of a host that is not here. `disk_needed_bytes` counts the bytes still
     missing, twice where a source needs room to unpack, plus the margin.
     """
 
@@ -397,6 +729,21 @@ class Plan:
     disk_free_bytes: int
     store: str
     advice: tuple[str, ...]
+    devices: tuple[DeviceMemory, ...] = ()
+    servers: tuple[PlannedServer, ...] = ()
+    services: tuple[ServicePlan, ...] = ()
+    marks: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanChange:
+    """What a run would do to one resource. `download_bytes` is 0 where nothing is fetched."""
+
+    resource: str
+    kind: ChangeKind
+    reason: str
+    download_bytes: int = 0
 
 
 # --- doing ---------------------------------------------------------------------------------------

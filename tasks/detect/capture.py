@@ -1,8 +1,11 @@
 """A look at a host as a case file: what was read, what was answered, what was seen. Pure.
 
-    {"note": …, "store": …, "files": {path below the root: text, or null for "it is there"},
-     "nvml": what NVML's child printed, "engine": what the engine said, "proxies": [names], "want": facts}
+    {"note": …, "files": {path below the root: text, or null for "it is there"},
+     "nvml": what NVML's child printed, "engine": what the engine said, "disks": [mounts of store and state],
+     "proxies": [names], "want": facts}
 
+`nvml` is null where NVML was not asked, `engine` where no engine answered. Where NVML's child printed nothing
+that can be read, `nvml` holds why: {"unknown": reason}.
 Only what the probes read is in it, cut to the lines that they use. Serial numbers are never read; UUIDs,
 container ids, hardware and network addresses, user and host names are masked.
 """
@@ -61,7 +64,11 @@ class Mask:
 def case(facts: HostFacts, root: Root) -> dict[str, Any]:
     """Return a look at a host as a case file."""
     mask = Mask(tuple({name for name in (facts.system.hostname, facts.host) if name}))
-    files = {**_kept(root), "proc/sys/kernel/arch": facts.system.architecture}
+    files = {
+        "proc/sys/kernel/osrelease": facts.system.kernel,
+        **_kept(root),
+        "proc/sys/kernel/arch": facts.system.architecture,
+    }
     files["proc/self/mountinfo"] = _mountinfo(files.get("proc/self/mountinfo") or "", facts)
     files = {path: text for path, text in files.items() if text is not None or not _has_content(path, files)}
     masked = {mask.text(path): None if text is None else mask.text(text) for path, text in files.items()}
@@ -74,7 +81,7 @@ def case(facts: HostFacts, root: Root) -> dict[str, Any]:
         "note": "captured by `pmoves doctor --capture`",
         "disks": [mask.text(disk.mount) for disk in facts.disks],
         "files": dict(sorted(masked.items())),
-        "nvml": _nvml(mask.text(root.answers.get("nvml", ""))),
+        "nvml": _nvml(mask.text(root.answers["nvml"]), want) if "nvml" in root.answers else None,
         "engine": engine,
         "proxies": [one.variable for one in facts.proxies],
         "want": want,
@@ -137,10 +144,12 @@ def _has_content(path: str, files: dict[str, str | None]) -> bool:
     return any(other.startswith(f"{path}/") for other in files)
 
 
-def _nvml(printed: str) -> Any:  # noqa: ANN401  # as the child printed it
+def _nvml(printed: str, want: dict[str, Any]) -> Any:  # noqa: ANN401  # as the child printed it
     answer = _parsed(printed)
+    if answer is None:
+        return want["accelerators"]
     pid = 0
-    for card in (answer or {}).get("devices", ()):
+    for card in answer.get("devices", ()):
         for one in (card, *card.get("slices", ())):
             for process in one["processes"] if isinstance(one.get("processes"), list) else ():
                 pid += 1
@@ -149,4 +158,8 @@ def _nvml(printed: str) -> Any:  # noqa: ANN401  # as the child printed it
 
 
 def _parsed(text: str) -> Any:  # noqa: ANN401  # the same
-    return json.loads(text) if text.startswith("{") else None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

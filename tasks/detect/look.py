@@ -14,8 +14,10 @@ from tasks.detect import board, disks, host
 from tasks.detect.accelerators import accelerators
 from tasks.detect.engine import gpu_style
 from tasks.detect.root import Root
-from tasks.effects.containers import EngineError, engine_info
+from tasks.effects.containers import EngineError, EngineInfo, engine_info
 from tasks.effects.network import reach
+
+ENGINE, HUB, LIBRARY = "container engine", "Hugging Face Hub", "Ollama library"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,8 @@ def look(where: Where, root: Root | None = None) -> HostFacts:
     root = root or Root(where.root)
     with ThreadPoolExecutor(4) as pool:
         engine = pool.submit(_engine, where, root)
-        hub = pool.submit(reach, "Hugging Face Hub", where.hub, where.timeout_s)
-        library = pool.submit(reach, "Ollama library", where.ollama_library, where.timeout_s)
+        hub = pool.submit(reach, HUB, where.hub, where.timeout_s)
+        library = pool.submit(reach, LIBRARY, where.ollama_library, where.timeout_s)
         devices = pool.submit(accelerators, root)
         return HostFacts(
             host=where.host,
@@ -69,15 +71,17 @@ def look(where: Where, root: Root | None = None) -> HostFacts:
 
 
 def _engine(where: Where, root: Root) -> tuple[Reach, EngineGpu]:
-    name = "container engine"
     try:
         info = engine_info(where.engine, where.timeout_s)
     except EngineError as error:
         root.answers["engine"] = str(error)
         why = EngineGpu("unknown", f"no engine answers: {error}")
-        return Reach(name, where.engine, answers=False, detail=str(error)), why
+        return Reach(ENGINE, where.engine, answers=False, detail=str(error)), why
     root.answers["engine"] = msgspec.json.encode(asdict(info)).decode()
+    return engine_reach(info, where.engine), gpu_style(info, root)
+
+
+def engine_reach(info: EngineInfo, address: str) -> Reach:
+    """Return that an engine answers, and which."""
     kind = "podman " if info.podman else ""
-    return Reach(name, where.engine, answers=True, detail=f"{kind}version {info.version}"), gpu_style(
-        info, root
-    )
+    return Reach(ENGINE, address, answers=True, detail=f"{kind}version {info.version}")

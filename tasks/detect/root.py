@@ -1,14 +1,17 @@
 """The root below which all probes read, and a note of everything that they read there.
 
-A host that was captured is planted below another root, and the same code sees it again.
+A host that was captured is planted below another root, or held in memory, and the same code sees it again.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+
+NOT_CAPTURED = '{"unknown": "the capture does not tell what was answered"}'
 
 
 @dataclass(frozen=True)
@@ -78,3 +81,53 @@ class Root:
             for name in found:
                 self.files.setdefault(f"{folder}/{name}", None)
         return tuple(found)
+
+    def asked(self, name: str, ask: Callable[[], str]) -> str:
+        """Return what `ask` says, and note it; one look asks once."""
+        if name not in self.answers:
+            self.answers[name] = ask()
+        return self.answers[name]
+
+
+@dataclass(frozen=True)
+class CapturedRoot(Root):
+    """A root that is held in memory: it reads no disk and asks nobody.
+
+    `held` is what a capture's files are: text, or None for "it is there". A folder is there when a path
+    lies below it. `answers` is what was answered on the captured host.
+    """
+
+    held: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def here(self) -> bool:
+        """Never: a captured host is not the one that runs this."""
+        return False
+
+    def text(self, name: str, *, note: bool = True) -> str:
+        """Return a file's text, or an empty text when the capture has none."""
+        text = self.held.get(name)
+        if note and name in self.held:
+            self.files[name] = text
+        return text or ""
+
+    def exists(self, name: str) -> bool:
+        """Tell whether the capture names it, or something below it."""
+        there = name in self.held or any(path.startswith(f"{name}/") for path in self.held)
+        if there:
+            self.files.setdefault(name, None)
+        return there
+
+    def names(self, folder: str, pattern: str = "*", *, note: bool = True) -> tuple[str, ...]:
+        """Return the names in a folder that match, in order."""
+        start = f"{folder}/"
+        below = {path[len(start) :].partition("/")[0] for path in self.held if path.startswith(start)}
+        found = tuple(sorted(name for name in below if fnmatchcase(name, pattern)))
+        if note:
+            for name in found:
+                self.files.setdefault(start + name, None)
+        return found
+
+    def asked(self, name: str, ask: Callable[[], str]) -> str:  # noqa: ARG002  # it must not be asked
+        """Return what was answered on the captured host; where it does not tell, that it does not."""
+        return self.answers.setdefault(name, NOT_CAPTURED)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
 from flows import doctor
@@ -16,62 +14,29 @@ from flows.settings import load
 from tasks.contracts import Unknown
 from tasks.detect import capture
 from tasks.detect.accelerators import nvidia
-from tasks.detect.engine import gpu_style
 from tasks.detect.look import Where, look
 from tasks.detect.root import Root
-from tasks.effects.containers import EngineInfo
 from tests.lab import fake_nvml
+from tests.lab.cases import HOSTS, part, plant, replay_planted
 
-CASES = sorted((Path(__file__).parent.parent / "cases/hosts").glob("*.json"))
 FEWEST = 30
 
 
-def plant(folder: Path, files: dict[str, str | None]) -> Path:
-    """Write a case's files below a root."""
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text or "")
-    return folder
-
-
-def replay(case: dict[str, Any], folder: Path, patch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Look at a host that is not here."""
-    root = plant(folder / "root", case["files"])
-    if any((root / witness).exists() for witness in nvidia.WITNESSES):
-        fake_nvml.answer_with(case["nvml"], folder, patch)
-    store, state = (Path(disk) for disk in case.get("disks", ("/", "/")))
-    facts = look(Where("lab", "lab", state, store, f"unix://{folder}/none", "none", "none", root))
-    seen = capture.seen(facts)
-    if case.get("engine"):
-        seen["engine_gpu"] = msgspec.to_builtins(gpu_style(EngineInfo(**case["engine"]), Root(root)))
-    return seen
-
-
-def part(seen: Any, want: Any) -> Any:  # noqa: ANN401  # JSON has many shapes
-    """Cut what was seen to what a case speaks of."""
-    if isinstance(want, dict) and isinstance(seen, dict):
-        return {key: part(seen.get(key, "missing"), value) for key, value in want.items()}
-    if isinstance(want, list) and isinstance(seen, list) and len(want) == len(seen):
-        return [part(*pair) for pair in zip(seen, want, strict=True)]
-    return seen
-
-
-@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", HOSTS, ids=lambda path: path.stem)
 def test_a_captured_host_is_seen_as_what_it_is(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files below the root and NVML's answers give the facts that the case names."""
     case = json.loads(path.read_text())
 
-    seen = replay(case, tmp_path, monkeypatch)
+    seen = replay_planted(case, tmp_path, monkeypatch)
 
     assert case["want"] == part(seen, case["want"])
 
 
 def test_there_are_many_hosts() -> None:
     """A folder that is not found must not pass for one that is right."""
-    assert len(CASES) >= FEWEST
+    assert len(HOSTS) >= FEWEST
 
 
 @pytest.mark.parametrize(
@@ -106,7 +71,7 @@ def test_a_capture_of_this_host_replays_to_the_same_facts(
     doctor.write_capture(tmp_path / "case.json", found, root)
     case = json.loads((tmp_path / "case.json").read_text())
 
-    assert case["want"] == replay(case, tmp_path, monkeypatch)
+    assert case["want"] == replay_planted(case, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +83,7 @@ def test_a_capture_of_a_captured_host_is_the_same_host(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Writing a capture loses nothing that the probes need, NVML's answers included."""
-    one = json.loads((CASES[0].parent / f"{name}.json").read_text())
+    one = json.loads((HOSTS[0].parent / f"{name}.json").read_text())
     path = plant(tmp_path / "first", one["files"])
     if one["nvml"] or (path / "dev/nvmap").exists():
         fake_nvml.answer_with(one["nvml"], tmp_path, monkeypatch)
@@ -129,7 +94,7 @@ def test_a_capture_of_a_captured_host_is_the_same_host(
 
     again = capture.case(facts, root)
 
-    assert again["want"] == replay(again, tmp_path, monkeypatch)
+    assert again["want"] == replay_planted(again, tmp_path, monkeypatch)
 
 
 def test_a_capture_holds_no_names(tmp_path: Path) -> None:

@@ -28,12 +28,7 @@ def probe(root: Root) -> tuple[Accelerator, ...] | Unknown:
     """Return the NVIDIA devices; none when there is no card; unknown when NVML does not tell."""
     if not any([root.exists(witness) for witness in WITNESSES]):  # noqa: C419  # all are noted
         return _without_driver(root)
-    answer = _child()
-    if isinstance(answer, Unknown):
-        root.answers["nvml"] = json.dumps({"unknown": answer.unknown})
-        return answer
-    root.answers["nvml"] = answer
-    return _read(answer, root)
+    return _read(root.asked("nvml", _child), root)
 
 
 def _without_driver(root: Root) -> tuple[Accelerator, ...] | Unknown:
@@ -43,16 +38,16 @@ def _without_driver(root: Root) -> tuple[Accelerator, ...] | Unknown:
     return Unknown(f"an NVIDIA card is on the PCI bus ({', '.join(cards)}), but its driver is not loaded")
 
 
-def _child() -> str | Unknown:
-    """Return what NVML's child printed. A child that even a kill does not end is left behind."""
+def _child() -> str:
+    """Return what NVML's child printed, or why it did not. One that even a kill does not end is left."""
     with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
         try:
             printed, _ = child.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
             _leave(child)
-            return Unknown(f"{LOADED} did not answer within {TIMEOUT_S:g} s")
+            return json.dumps({"unknown": f"{LOADED} did not answer within {TIMEOUT_S:g} s"})
     if child.returncode < 0:
-        return Unknown(f"{LOADED} ended with {signal.Signals(-child.returncode).name}")
+        return json.dumps({"unknown": f"{LOADED} ended with {signal.Signals(-child.returncode).name}"})
     return printed
 
 
@@ -68,6 +63,8 @@ def _leave(child: subprocess.Popen[str]) -> None:
 def _read(printed: str, root: Root) -> tuple[Accelerator, ...] | Unknown:
     try:
         answer = json.loads(printed)
+        if "unknown" in answer:
+            return Unknown(str(answer["unknown"]))
         if answer.get("code") == LIBRARY_NOT_FOUND:
             return _without_library(answer, root)
         if "code" in answer:

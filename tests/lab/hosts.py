@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.contracts import Accelerator, Cpu, Disk, HostFacts, Memory, Reach, System, Unknown
+from tasks.contracts import Accelerator, Cpu, Disk, HostFacts, Jetson, Memory, Reach, System, Unknown
 
 GIB = 1 << 30
 NO_BOARD = Unknown("there is no device tree, so this is not a Jetson")
@@ -22,6 +22,7 @@ def make_host(
     board: str | Unknown = NO_BOARD,
     engine: bool = True,
     hub: bool = True,
+    jetson: Jetson | None = None,
 ) -> HostFacts:
     """Return what detection would say of such a host."""
     available = memory_gib if available_gib is None else available_gib
@@ -37,6 +38,7 @@ def make_host(
         container_engine=_reach("container engine", "version 28", "no socket", answers=engine),
         hub=_reach("Hugging Face Hub", "HTTP 200", "its name does not resolve", answers=hub),
         ollama_library=Reach("Ollama library", "https://lib", answers=hub, detail="HTTP 200"),
+        jetson=jetson,
     )
 
 

@@ -9,13 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks import catalogue
-from tasks.contracts import Catalogue, HostFacts, Plan, RuntimeName, RuntimeOffer, StoreView, Unknown
+from tasks.contracts import (
+    Catalogue,
+    HostFacts,
+    Jetson,
+    Plan,
+    RuntimeName,
+    RuntimeOffer,
+    StoreView,
+    Unknown,
+)
 from tasks.errors import HardwareMissingError, NoRoomError, ProvisionError, RefusedError, UnknownProfileError
 from tasks.plan.choose import Request, make_plan
 from tasks.plan.match import fits
 from tests.lab.hosts import GIB, card, make_host
 
 SHELF = catalogue.load(catalogue.DEFAULT)
+ORIN = "jetson (NVIDIA Jetson AGX Orin Developer Kit)"
+JETSON = Jetson("tegra234", "p3701-0005", "36.4.7", "6.2.1")
 NOT_YET = "this version does not run containers yet"
 EMBEDDED_ONLY: Mapping[RuntimeName, RuntimeOffer] = {
     "embedded": RuntimeOffer("embedded", available=True),
@@ -60,9 +71,15 @@ def test_without_engine_and_hub_auto_takes_embedded_and_says_why() -> None:
         (make_host(cards=(card("NVIDIA GeForce RTX 4090"),)), "rtx-4090"),
         (make_host(cards=(card("NVIDIA GeForce RTX 5090", 32607),)), "rtx-5090"),
         (make_host(cards=(card(), card())), "dual-gpu"),
-        (make_host(memory_gib=61, board="jetson (NVIDIA Jetson AGX Orin Developer Kit)"), "jetson"),
+        (make_host(memory_gib=61, board=ORIN, jetson=JETSON), "jetson"),
+        (make_host(memory_gib=15, board=ORIN, jetson=JETSON), "jetson-orin-nx"),
+        (make_host(memory_gib=7, board=ORIN, jetson=JETSON), "jetson-orin-nano"),
+        (make_host(cards=(card(mib=12288),)), "any"),
+        (make_host(cards=(card("NVIDIA RTX A6000", 49140),)), "dual-gpu"),
+        (make_host(cards=(card("NVIDIA H100 80GB HBM3", 81559),)), "h100"),
+        (make_host(cards=(card("NVIDIA H200", 143771),)), "h200"),
         (make_host(), "cpu-only"),
-        (make_host(memory_gib=4), "embedded"),
+        (make_host(memory_gib=4), "any"),
     ],
 )
 def test_auto_takes_the_most_specific_profile(facts: HostFacts, want: str) -> None:
@@ -121,7 +138,7 @@ def test_a_full_disk_is_refused_before_byte_one() -> None:
 
 def test_what_is_in_the_store_is_not_downloaded_again() -> None:
     """Bytes to download are the missing ones."""
-    plan = choose(make_host(), "embedded", store=StoreView("/store", {"all-minilm-l6-v2": 0}))
+    plan = choose(make_host(), "embedded", store=StoreView("/store", {"all-minilm-l6-v2 fp32": 0}))
 
     assert plan.download_bytes == 0
     assert plan.disk_needed_bytes == 0
@@ -129,8 +146,10 @@ def test_what_is_in_the_store_is_not_downloaded_again() -> None:
 
 def test_no_memory_left_is_refused() -> None:
     """The sentence has what it takes and what is left."""
-    with pytest.raises(RefusedError, match=r"all-minilm-l6-v2 takes 0.2 GiB and 0.1 GiB are left"):
-        choose(make_host(memory_gib=4, available_gib=0.1), "embedded")
+    with pytest.raises(
+        RefusedError, match=r"all-minilm-l6-v2 fp32 on the CPU needs 0.2 GiB and 0.1 GiB are left"
+    ):
+        choose(make_host(memory_gib=4, available_gib=0.6), "embedded")
 
 
 @given(

@@ -1,0 +1,51 @@
+"""What installing something would add, and what licences and gates ask. Pure."""
+
+from __future__ import annotations
+
+from tasks.contracts import Catalogue, HostFacts, PlannedModel, Profile
+from tasks.plan.budget import Pools
+from tasks.plan.match import best_fit
+from tasks.plan.request import Request
+from tasks.wording import listed
+
+
+def advice(facts: HostFacts, catalogue: Catalogue, profile: Profile, *, pools: Pools) -> tuple[str, ...]:
+    """Say what is not here, and what it would add."""
+    best = best_fit(facts, catalogue)
+    hardware = catalogue.profiles[best.profile] if best else profile
+    wishes = [f"{wish.role} ({wish.models[0]})" for wish in hardware.bundle if wish.models]
+    lines = [f"{one[0].upper()}{one[1:]}." for one in pools.left_out]
+    if not facts.container_engine.answers:
+        lines.append(
+            f"A container engine is not here ({facts.container_engine.detail}). It is what the bundle of"
+            f" {hardware.name} needs: {listed(wishes)}. This version does not start containers yet, so"
+            " installing one adds these roles only with a later version."
+        )
+    if not facts.hub.answers:
+        lines.append(
+            f"The Hugging Face Hub does not answer ({facts.hub.detail}). Weights come from the package"
+            " index instead, which carries only some models."
+        )
+    return tuple(lines)
+
+
+def marks(catalogue: Catalogue, models: tuple[PlannedModel, ...], request: Request) -> tuple[str, ...]:
+    """Say what the licence or the gate of each planned model asks, and what is not pinned yet."""
+    lines = []
+    for planned in models:
+        model = catalogue.models[planned.model]
+        if model.non_commercial:
+            lines.append(f"{model.name}: its licence ({model.licence}) does not allow commercial use.")
+        if model.gated and planned.runtime != "ollama":
+            how = "a token is set" if request.hub_token else "set HF_TOKEN"
+            lines.append(f"{model.name}: gated on the Hub; accept its terms there ({how}).")
+        reason = _unpinned(planned)
+        if reason:
+            lines.append(f"{model.name}: not pinned yet ({reason}).")
+    return tuple(lines)
+
+
+def _unpinned(planned: PlannedModel) -> str:
+    if planned.ollama is not None:
+        return planned.ollama.unpinned or ""
+    return planned.repo.unpinned if planned.repo is not None and planned.weights is None else ""

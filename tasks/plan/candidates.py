@@ -1,0 +1,215 @@
+"""A wish becomes candidates: each model of it, in each variant, in each place where it could lie. Pure.
+
+A candidate leaves the context and the KV type open: `loads[c][k]` is what it takes with the c-th context
+of its ladder and the k-th KV type, so that a search can turn both without building anything again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tasks.contracts import (
+    Catalogue,
+    HostFacts,
+    KvType,
+    Measured,
+    Model,
+    Need,
+    RuntimeName,
+    RuntimeOffer,
+    Variant,
+    Wish,
+)
+from tasks.plan.budget import Pools
+from tasks.plan.loads import Candidate, Loads, contexts
+from tasks.plan.memory import Setting, need
+from tasks.plan.places import Place, places
+from tasks.plan.request import Request
+from tasks.plan.support import BY_NAME, why_not
+from tasks.wording import listed
+
+Offers = Mapping[RuntimeName, RuntimeOffer]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a variant cannot be had in some place; an empty variant means the whole model."""
+
+    variant: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All candidates of one wish; for each model the reasons for which some of it is none."""
+
+    wish: Wish
+    models: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+    refused: Mapping[str, tuple[Refusal, ...]]
+    cloud: bool = False
+    forced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Makes candidates for one host."""
+
+    facts: HostFacts
+    catalogue: Catalogue
+    pools: Pools
+    offers: Offers
+    request: Request
+
+    def table(self, wish: Wish) -> Table:
+        """Return the candidates of one role's wish."""
+        chosen = self.request.override(wish.role, "", "model")
+        models = (chosen.value,) if chosen else wish.models
+        found: list[Candidate] = []
+        refused: dict[str, tuple[Refusal, ...]] = {}
+        for rank, name in enumerate(models):
+            reasons: dict[Refusal, None] = {}
+            found += self._of_model(wish, self.catalogue.models[name], rank=rank, reasons=reasons)
+            refused[name] = tuple(reasons)
+        none = self.request.override(wish.role, models[0] if models else "", "residency")
+        if none and none.value == "none":
+            found = []
+        cloud = "cloud" in wish.may and bool(self.request.cloud)
+        return Table(
+            wish, models, tuple(found), refused, cloud=cloud, forced=_is_forced(wish, models, self.request)
+        )
+
+    def _of_model(
+        self, wish: Wish, model: Model, *, rank: int, reasons: dict[Refusal, None]
+    ) -> Iterator[Candidate]:
+        if model.unserved:
+            reasons[Refusal("", f"{model.name}: {model.unserved}")] = None
+        there = tuple(places(self.pools, wish, model.name, request=self.request))
+        for quant, variant in enumerate(self._variants(wish, model, reasons)):
+            tables: dict[tuple[RuntimeName, bool], Loads] = {}
+            for place in there:
+                runtime = self._runtime(model, variant, place, reasons=reasons)
+                if runtime is None:
+                    continue
+                key = (runtime, place.on_gpu)
+                if key not in tables:
+                    tables[key] = self._loads(wish, model, variant, runtime=runtime, on_gpu=place.on_gpu)
+                yield tables[key].candidate(place, rank=rank, quant=quant)
+
+    def _variants(self, wish: Wish, model: Model, reasons: dict[Refusal, None]) -> tuple[Variant, ...]:
+        """Return the variants that may be taken, best first."""
+        chosen = self.request.override(wish.role, model.name, "quantisation")
+        names = (chosen.value,) if chosen else wish.quantisations
+        named = [model.variant(name) for name in names]
+        if found := [one for one in named if one is not None]:
+            return tuple(found)
+        if chosen:
+            reasons[Refusal("", f"{model.name} has no variant {chosen.value}")] = None
+            return ()
+        first = (
+            model.variants[0].size_bytes(model.variants[0].runtimes[0])
+            if model.variants and model.variants[0].runtimes
+            else 0
+        )
+        return tuple(
+            one for one in model.variants if one.runtimes and one.size_bytes(one.runtimes[0]) <= first
+        )
+
+    def _runtime(
+        self, model: Model, variant: Variant, place: Place, *, reasons: dict[Refusal, None]
+    ) -> RuntimeName | None:
+        """Return the first runtime that can serve a variant from a place."""
+        silent = []
+        for runtime in variant.runtimes:
+            offer = self.offers.get(runtime)
+            if offer is None or not offer.available:
+                silent.append(offer.reason if offer else f"{runtime} is not known here")
+                continue
+            if model.gated and runtime != "ollama" and not self.request.hub_token:
+                why = f"{model.name} is gated on the Hub and there is no token (set HF_TOKEN)"
+                reasons[Refusal(variant.name, why)] = None
+                continue
+            if self._never(runtime, place, model):
+                continue
+            if reason := self._cannot(runtime, place):
+                reasons[Refusal(variant.name, f"{model.name} {variant.name}: {reason}")] = None
+                continue
+            return runtime
+        if silent:
+            why = listed(list(dict.fromkeys(silent)))
+            text = f"{model.name} needs {' or '.join(variant.runtimes)}: {why}"
+            reasons[Refusal(variant.name, text)] = None
+        return None
+
+    def _never(self, runtime: RuntimeName, place: Place, model: Model) -> bool:
+        """Tell whether a runtime does not do what a place asks for on any hardware: take turns, or cut."""
+        row = BY_NAME[runtime]
+        if (place.waits and not row.swaps) or (place.on_gpu and row.gpu is None):
+            return True
+        if not place.split:
+            return False
+        if model.attention is None or not (row.splits_layers or row.splits_tensors):
+            return True
+        return row.splits_tensors and not _divides(model, place)
+
+    def _cannot(self, runtime: RuntimeName, place: Place) -> str:
+        """Return why a runtime cannot use the hardware of a place."""
+        found = (
+            why_not(runtime, self.pools.pools[at], self.facts, on_gpu=place.on_gpu) for at in place.pools
+        )
+        return next(filter(None, found), "")
+
+    def _loads(
+        self, wish: Wish, model: Model, variant: Variant, *, runtime: RuntimeName, on_gpu: bool
+    ) -> Loads:
+        chosen = self.request.override(wish.role, model.name, "context")
+        return Loads(
+            model=model,
+            variant=variant,
+            runtime=runtime,
+            on_gpu=on_gpu,
+            contexts=(chosen.number,) if chosen else contexts(wish, model),
+            kv_types=wish.kv_types if model.attention and BY_NAME[runtime].kv_types else ("f16",),
+            parallel=wish.parallel,
+            measured=self.measured(model, variant, runtime=runtime, on_gpu=on_gpu),
+            override=self._memory_override(wish, model),
+        )
+
+    def _memory_override(self, wish: Wish, model: Model) -> int | None:
+        one = self.request.override(wish.role, model.name, "memory_bytes")
+        return one.number if one else None
+
+    def measured(
+        self, model: Model, variant: Variant, *, runtime: RuntimeName, on_gpu: bool
+    ) -> Measured | None:
+        """Return the newest footprint that was measured here."""
+        wanted = (model.name, variant.name, runtime, on_gpu)
+        found = [
+            one
+            for one in self.request.measured
+            if (one.model, one.quantisation, one.runtime, one.on_gpu) == wanted
+        ]
+        return found[-1] if found else None
+
+    def need(self, one: Candidate, *, context: int, kv_type: KvType, parallel: int) -> Need:
+        """Return the parts of what a candidate takes."""
+        if one.memory_bytes is not None:
+            return Need(one.memory_bytes, measured=False, basis="memory_bytes, as it was set")
+        setting = Setting(context, kv_type, parallel, one.place.on_gpu)
+        measured = self.measured(one.model, one.variant, runtime=one.runtime, on_gpu=one.place.on_gpu)
+        return need(one.model, one.variant, runtime=one.runtime, setting=setting, measured=measured)
+
+
+def _divides(model: Model, place: Place) -> bool:
+    """Tell whether tensor parallelism can cut a model: its heads must divide by the number of cards."""
+    if model.attention is None or model.attention.heads is None:
+        return False
+    cards = len(place.pools)
+    return model.attention.heads % cards == 0 and model.attention.kv_heads % cards == 0
+
+
+def _is_forced(wish: Wish, models: tuple[str, ...], request: Request) -> bool:
+    """Tell whether a person decided how this role is served, so that it may not be dropped in silence."""
+    targets = {wish.role, *models}
+    return any(one.target in targets and one.value != "none" for one in request.overrides)

@@ -1,0 +1,262 @@
+"""Why each role got what it got: every step of its ladder, taken or refused, with both numbers. Pure.
+
+A step is refused beside the rest of the plan as it stands: what it needs is more than what the others leave.
+That is the whole reason, because the plan is optimal: had the step fitted there, it would have been taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tasks.contracts import Decision, KvType, Need
+from tasks.plan.budget import Pools
+from tasks.plan.candidates import Maker, Table
+from tasks.plan.fill import Board, Fill, weight
+from tasks.plan.loads import Candidate
+from tasks.plan.places import Place
+from tasks.plan.preference import Choices
+from tasks.plan.rungs import Rung, both, foot, group_key, how, verdict
+from tasks.wording import gib, listed
+
+KIND = {"resident": 0, "on-demand": 1, "cpu": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Explainer:
+    """Explains the choices of one plan."""
+
+    maker: Maker
+    tables: tuple[Table, ...]
+    choices: Choices
+    board: Board
+
+    @property
+    def pools(self) -> Pools:
+        """The host's pools."""
+        return self.maker.pools
+
+    def decision(self, role: int) -> Decision:
+        """Return what became of a role, and why."""
+        table, choice = self.tables[role], self.choices[role]
+        rungs = tuple(self._rungs(role))
+        name = choice.candidate.model.name if choice.candidate else None
+        return Decision(
+            role=table.wish.role,
+            verdict=verdict(table, choice),
+            wish=table.models[0] if table.models else "none",
+            model=name,
+            why=self._why(role, rungs),
+            residency="cloud"
+            if choice.cloud
+            else choice.candidate.place.residency
+            if choice.candidate
+            else "none",
+            steps=tuple(rung.step for rung in rungs),
+        )
+
+    # --- the steps -------------------------------------------------------------------------------
+
+    def _rungs(self, role: int) -> Iterator[Rung]:
+        table, choice = self.tables[role], self.choices[role]
+        rest = self.rest(role)
+        chosen = choice.candidate.model.name if choice.candidate else None
+        for name in table.models:
+            yield from self._reasons(role, name)
+            yield from self._kinds(role, name, rest)
+            if name == chosen:
+                break
+        if choice.candidate is not None:
+            yield from self._quants(role, rest)
+            yield from self._contexts(role, rest)
+        yield self._taken(role, rest)
+
+    def _reasons(self, role: int, name: str) -> Iterator[Rung]:
+        """Yield what kept variants off the accelerators, or out of the plan; the rest did not matter."""
+        table, chosen = self.tables[role], self.choices[role].candidate
+        mine = [one for one in table.candidates if one.model.name == name]
+        placed = {one.variant.name for one in mine if one.place.on_gpu} or {one.variant.name for one in mine}
+        done: set[str] = set()
+        for refusal in table.refused.get(name, ()):
+            if refusal.variant in placed or refusal.why in done:
+                continue
+            done.add(refusal.why)
+            yield Rung("runtime", refusal.why, refusal.why)
+            if chosen is not None and chosen.model.name == name and chosen.variant.name == refusal.variant:
+                return
+
+    def _kinds(self, role: int, name: str, rest: Fill) -> Iterator[Rung]:
+        """Yield the places that are better than the chosen one, each at the foot of all other ladders."""
+        choice = self.choices[role]
+        chosen = choice.candidate
+        for kind, order in KIND.items():
+            if chosen is not None and name == chosen.model.name and order >= KIND[chosen.place.residency]:
+                return
+            found = [
+                one
+                for one in self.tables[role].candidates
+                if one.model.name == name and one.place.residency == kind
+            ]
+            if found:
+                best = min(found, key=lambda one: self._short(one, rest))
+                yield self._refused(role, "place", best, rest=rest, at=foot(best))
+
+    def _quants(self, role: int, rest: Fill) -> Iterator[Rung]:
+        chosen = self.choices[role].candidate
+        if chosen is None or self.choices[role].shares is not None:
+            return
+        for quant in range(chosen.quant):
+            found = [
+                one
+                for one in self.tables[role].candidates
+                if (one.rank, one.quant) == (chosen.rank, quant)
+                and KIND[one.place.residency] <= KIND[chosen.place.residency]
+            ]
+            if found:
+                best = min(found, key=lambda one: self._short(one, rest))
+                yield self._refused(role, "quantisation", best, rest=rest, at=foot(best))
+
+    def _contexts(self, role: int, rest: Fill) -> Iterator[Rung]:
+        """Yield a step for each context and KV type before the chosen ones."""
+        choice = self.choices[role]
+        one = choice.candidate
+        if (
+            one is None
+            or choice.shares is not None
+            or one.model.attention is None
+            or one.memory_bytes is not None
+        ):
+            return
+        for context in range(choice.context + 1):
+            for kv, kind in enumerate(one.kv_types):
+                if context == choice.context and kv >= choice.kv:
+                    return
+                yield self._cache(role, (context, kv), kind, rest=rest)
+
+    def _cache(self, role: int, at: tuple[int, int], kind: KvType, *, rest: Fill) -> Rung:
+        one = self._candidate(role)
+        need = self.need(role, one, one.contexts[at[0]], kind)
+        free = self._left(one, rest) - (self._asks(one, at) - need.kv_bytes)
+        tokens = f"{one.contexts[at[0]]} tokens of {kind} KV"
+        asked, left = both(need.kv_bytes, free)
+        needs = f"{tokens} need {asked} and {left} left for them"
+        fits = self._asks(one, at) <= self._left(one, rest)
+        end = self._kept_back(role, kind) if fits else "does not fit"
+        return Rung("context", f"{needs}: {end}", needs, needs_bytes=need.kv_bytes, left_bytes=max(0, free))
+
+    def _refused(self, role: int, rung: str, one: Candidate, *, rest: Fill, at: tuple[int, int]) -> Rung:
+        needs, left = self._asks(one, at), self._left(one, rest)
+        where = self._where(one.place)
+        tail = how(one, *at)
+        end = self._kept_back(role) if needs <= left else "does not fit"
+        asked, free = both(needs, left)
+        short = f"{one.model.name} {one.variant.name} {where} needs {asked} and {free} left"
+        least = short.replace(f"needs {asked}", f"needs at least {asked}{tail}")
+        return Rung(rung, f"{least}: {end}", short, needs_bytes=needs, left_bytes=max(0, left))
+
+    def _taken(self, role: int, rest: Fill) -> Rung:
+        choice = self.choices[role]
+        one = choice.candidate
+        if choice.cloud:
+            text = f"left to a cloud ({listed(self.maker.request.cloud)}): taken"
+            return Rung("taken", text, text, taken=True)
+        if one is None:
+            text = "nobody serves it"
+            return Rung("taken", text, text, taken=True)
+        if choice.shares is not None:
+            other = self.tables[choice.shares].wish.role
+            name = f"{one.model.name} {one.variant.name}"
+            text = f"{name}, the server that plays {other}, with {choice.tokens} tokens"
+            return Rung("taken", f"{text}: taken, it needs nothing more", text, taken=True)
+        at = (choice.context, choice.kv)
+        needs, left = self._asks(one, at), self._left(one, rest)
+        tail = how(one, *at)
+        name = f"{one.model.name} {one.variant.name}"
+        text = f"{name} {self._where(one.place)} takes {gib(needs)}{tail}, {gib(left)} are free for it"
+        return Rung("taken", f"{text}: taken", text, taken=True, needs_bytes=needs, left_bytes=left)
+
+    # --- one sentence ----------------------------------------------------------------------------
+
+    def _why(self, role: int, rungs: tuple[Rung, ...]) -> str:
+        """Return the reasons for each step down, the last of each kind, and what was taken."""
+        last: dict[str, str] = {}
+        for rung in rungs[:-1]:
+            key = rung.short if rung.kind == "runtime" else rung.kind
+            if rung.kind == "place":
+                key = rung.short.split(" ", 1)[0]
+            last[key] = rung.short
+        turns = self._turns(role)
+        return "; ".join((*last.values(), rungs[-1].short + turns))
+
+    def _turns(self, role: int) -> str:
+        others = [self.tables[at].wish.role for at in self._group(role) if at != role]
+        return f", in turns with {listed(others)}" if others else ""
+
+    # --- numbers ---------------------------------------------------------------------------------
+
+    def rest(self, role: int) -> Fill:
+        """Return the pools without one role's own server."""
+        fill = self.board.empty()
+        for at, choice in enumerate(self.choices):
+            if at == role or choice.candidate is None or choice.shares is not None:
+                continue
+            one = choice.candidate
+            fill = fill.add(one, choice.load, one.kv_types[choice.kv]) or fill
+        return fill
+
+    def need(self, role: int, one: Candidate, context: int, kind: KvType) -> Need:
+        """Return the parts of what a candidate takes."""
+        parallel = self.tables[role].wish.parallel
+        return self.maker.need(one, context=context, kv_type=kind, parallel=parallel)
+
+    def _left(self, one: Candidate, rest: Fill) -> int:
+        """Return what the rest of the plan leaves for a candidate in its place.
+
+        A member of a group may take what the group has, and what is free beside it.
+        """
+        where = one.place.pools
+        left = rest.left(where)
+        if one.place.waits:
+            groups = [each * len(where) + cut for (place, _), (each, cut) in rest.groups if place == where]
+            left += max(groups, default=0)
+        return left
+
+    def _asks(self, one: Candidate, at: tuple[int, int]) -> int:
+        each, cut = weight(one, one.loads[at[0]][at[1]])
+        return each * len(one.place.pools) + cut
+
+    def _short(self, one: Candidate, rest: Fill) -> int:
+        """Return how much a candidate lacks at the foot of its ladders."""
+        at = foot(one)
+        return self._asks(one, at) - self._left(one, rest)
+
+    def _candidate(self, role: int) -> Candidate:
+        one = self.choices[role].candidate
+        if one is None:
+            raise AssertionError("a role without a server has no memory")
+        return one
+
+    def _group(self, role: int) -> tuple[int, ...]:
+        """Return the roles that take turns with a role, itself among them."""
+        mine = group_key(self.choices[role])
+        return tuple(
+            at for at, choice in enumerate(self.choices) if mine is not None and group_key(choice) == mine
+        )
+
+    def _kept_back(self, role: int, kind: str = "") -> str:
+        """Say why something is not taken although it would fit."""
+        mates = [self.tables[at].wish.role for at in self._group(role) if at != role]
+        if mates and kind:
+            return f"it would fit, but {listed(mates)} take turns in the same server, and it has one KV type"
+        sharers = [
+            self.tables[at].wish.role for at, choice in enumerate(self.choices) if choice.shares == role
+        ]
+        if sharers:
+            return f"it would fit, but {listed(sharers)} could not share it"
+        return "it would fit, but not with what stands higher in the bundle"
+
+    def _where(self, place: Place) -> str:
+        names = "+".join(self.pools.pools[at].name for at in place.pools)
+        if not place.on_gpu:
+            return "on the CPU" if place.residency == "cpu" else "on the CPU in turns"
+        return f"{'resident' if place.residency == 'resident' else 'in turns'} on {names}"

@@ -1,0 +1,149 @@
+"""What a person asked of the planner, and the overrides that they wrote. Pure.
+
+    llm.context=16384          tokens of each request
+    llm.quantisation=q8_0      the variant of the catalogue
+    llm.model=qwen3-32b        another model of the catalogue
+    llm.residency=cpu          resident, on-demand, cpu or none
+    llm.device=gpu1            one device, or gpu0+gpu1
+    llm.memory_bytes=9000000   instead of what is computed or measured
+
+The first word is a role or the name of a model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import get_args
+
+from tasks.contracts import Catalogue, Measured, Model, Residency, Role
+from tasks.errors import UsageError
+from tasks.wording import listed
+
+AUTO = "auto"
+NOTHING_CHANGED = "nothing was changed"
+KEYS = ("context", "quantisation", "model", "residency", "device", "memory_bytes")
+NUMBERS = ("context", "memory_bytes")
+RESIDENCIES: tuple[Residency, ...] = ("resident", "on-demand", "cpu", "none")
+MOST = 1 << 50
+
+_OVERRIDE = re.compile(r"([a-z0-9][a-z0-9.-]*)\.([a-z_]+)=(\S+)")
+_DEVICES = re.compile(r"(cpu|gpu\d+)(\+gpu\d+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One thing that a person decided themselves. `target` is a role or a model."""
+
+    target: str
+    key: str
+    value: str
+
+    @property
+    def number(self) -> int:
+        """The value of a key that takes a number."""
+        return int(self.value)
+
+    def __str__(self) -> str:
+        """Return it as it was written."""
+        return f"{self.target}.{self.key}={self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asked for, and what is known of the host beside its facts.
+
+    `vram_bytes` and `ram_bytes` cap what the plan may use of each card and of main memory. `accept_risk`
+    takes a profile whose hardware is not here, and leaves no margin. `cloud` names the providers that
+    have a key, `hub_token` says whether gated models can be fetched. `own_pids` are processes of this
+    program and `own_bytes` what they hold of main memory: a plan counts neither as another's use.
+    """
+
+    profile: str = AUTO
+    strict: bool = False
+    first_port: int = 7990
+    accept_risk: bool = False
+    overrides: tuple[Override, ...] = ()
+    vram_bytes: int | None = None
+    ram_bytes: int | None = None
+    cloud: tuple[str, ...] = ()
+    hub_token: bool = False
+    own_pids: frozenset[int] = frozenset()
+    own_bytes: int = 0
+    measured: tuple[Measured, ...] = field(default=(), repr=False)
+
+    def override(self, role: Role, model: str, key: str) -> Override | None:
+        """Return what was decided for a model in a role; the last that was written wins."""
+        found = [one for one in self.overrides if one.key == key and one.target in {role, model}]
+        return found[-1] if found else None
+
+
+def parse_overrides(texts: Iterable[str], catalogue: Catalogue) -> tuple[Override, ...]:
+    """Read overrides as they are written on a command line.
+
+    Raises:
+        UsageError: one of them is not an override, or names something that is not there.
+    """
+    return tuple(_parsed(text, catalogue) for text in texts)
+
+
+def _parsed(text: str, catalogue: Catalogue) -> Override:
+    match = _OVERRIDE.fullmatch(text)
+    if match is None:
+        raise _wrong(text, "it is not written target.key=value", "write for example llm.context=16384")
+    one = Override(match[1], match[2], match[3])
+    if one.key not in KEYS:
+        raise _wrong(
+            text, f'there is no key "{one.key}"{_meant(one.key, KEYS)}', f"take one of {listed(KEYS)}"
+        )
+    targets = (*get_args(Role), *catalogue.models)
+    if one.target not in targets:
+        what = f'there is no role and no model "{one.target}"{_meant(one.target, targets)}'
+        raise _wrong(text, what, f"take a role ({listed(get_args(Role))}) or a model's name")
+    _check_value(text, one, catalogue)
+    return one
+
+
+def _check_value(text: str, one: Override, catalogue: Catalogue) -> None:
+    if one.key in NUMBERS and not (one.value.isdecimal() and 0 < int(one.value) <= MOST):
+        raise _wrong(
+            text, "its value is not a whole number above 0", f"write for example {one.target}.{one.key}=8192"
+        )
+    if one.key == "residency" and one.value not in RESIDENCIES:
+        raise _wrong(text, f'there is no residency "{one.value}"', f"take one of {listed(RESIDENCIES)}")
+    if one.key == "device" and not _DEVICES.fullmatch(one.value):
+        raise _wrong(text, f'"{one.value}" is not a device', "write cpu, gpu0, gpu1 … or gpu0+gpu1")
+    if one.key == "model":
+        _check_model(text, one, catalogue)
+    if one.key == "quantisation" and not any(
+        model.variant(one.value) for model in _targets(one.target, catalogue)
+    ):
+        raise _wrong(text, f'no model of it has the variant "{one.value}"', "see `pmoves models`")
+
+
+def _check_model(text: str, one: Override, catalogue: Catalogue) -> None:
+    model = catalogue.models.get(one.value)
+    if model is None:
+        near = _meant(one.value, tuple(catalogue.models))
+        raise _wrong(text, f'there is no model "{one.value}"{near}', "see `pmoves models`")
+    if one.target not in get_args(Role):
+        raise _wrong(text, "a model is chosen for a role", f"write for example llm.model={one.value}")
+    if one.target not in model.roles:
+        raise _wrong(text, f"{model.name} does not play the role {one.target}", "see `pmoves models`")
+
+
+def _targets(name: str, catalogue: Catalogue) -> list[Model]:
+    if name in catalogue.models:
+        return [catalogue.models[name]]
+    return [model for model in catalogue.models.values() if name in model.roles]
+
+
+def _meant(name: str, names: tuple[str, ...]) -> str:
+    near = get_close_matches(name, names, n=1)
+    return f' (did you mean "{near[0]}"?)' if near else ""
+
+
+def _wrong(text: str, what: str, then: str) -> UsageError:
+    return UsageError(f"the override {text!r} cannot be used: {what}", NOTHING_CHANGED, then)

@@ -1,0 +1,181 @@
+"""Planned models become servers, each with its settings written out. Pure.
+
+One Ollama server for the residents of a device, one for each on-demand group: a server swaps only its own
+models and has one KV type. Other runtimes have a process a model, speaches one for all it transcribes with.
+A runtime's own defaults differ from host to host (Ollama's context follows the card's size): none is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from tasks.contracts import PlannedModel, PlannedServer, RuntimeName
+from tasks.plan.budget import Pools
+
+Settings = tuple[tuple[str, str], ...]
+FOREVER, A_WHILE = "-1", "5m"
+RERANKER_OVERRIDES = (
+    '{"architectures":["Qwen3ForSequenceClassification"],"classifier_from_token":["no","yes"],'
+    '"is_original_qwen3_reranker":true}'
+)
+"""Without it vLLM serves Qwen3-Reranker as a chat model (vLLM's documents, scoring)."""
+
+
+def server_name(one: PlannedModel) -> str:
+    """Return the name of the server that a model belongs to."""
+    device = one.device.replace("+", "-")
+    if one.runtime == "ollama":
+        turns = "-turns" if one.residency == "on-demand" else ""
+        kv = f"-{one.kv_type.replace('_', '')}" if one.kv_type != "f16" else ""
+        return f"ollama-{device}{turns}{kv}"
+    if one.runtime == "speaches":
+        return f"speaches-{device}"
+    return f"model-{one.model}"
+
+
+def servers(models: Sequence[PlannedModel], pools: Pools) -> tuple[PlannedServer, ...]:
+    """Return the servers of a plan, in the order of their first models."""
+    members: dict[str, list[PlannedModel]] = {}
+    for one in models:
+        members.setdefault(one.server, []).append(one)
+    return tuple(_server(name, tuple(found), pools) for name, found in members.items())
+
+
+def with_settings(one: PlannedModel) -> PlannedModel:
+    """Return a model with the settings that are its own inside its server."""
+    return replace(one, settings=_MODEL_SETTINGS[one.runtime](one))
+
+
+def _server(name: str, members: tuple[PlannedModel, ...], pools: Pools) -> PlannedServer:
+    first = members[0]
+    devices = tuple(first.device.split("+"))
+    return PlannedServer(
+        name=name,
+        runtime=first.runtime,
+        residency=first.residency,
+        devices=devices,
+        models=tuple(one.model for one in members),
+        port=first.port,
+        settings=(*_visible(first, devices, pools), *_SERVER_SETTINGS[first.runtime](members)),
+    )
+
+
+def _visible(first: PlannedModel, devices: tuple[str, ...], pools: Pools) -> Settings:
+    """Return which devices a server sees: by UUID where there is one, because numbers move."""
+    if first.runtime == "embedded":
+        return ()
+    chosen = [pool for pool in pools.pools if pool.name in devices and pool.device]
+    vendors = {pool.device.vendor for pool in pools.pools if pool.device}
+    if "nvidia" in vendors:
+        ids = [
+            pool.device.uuid if isinstance(pool.device.uuid, str) else str(pool.device.index)
+            for pool in chosen
+            if pool.device
+        ]
+        return (("CUDA_DEVICE_ORDER", "PCI_BUS_ID"), ("CUDA_VISIBLE_DEVICES", ",".join(ids) or "-1"))
+    if "amd" in vendors:
+        ids = [str(pool.device.index) for pool in chosen if pool.device]
+        return (("ROCR_VISIBLE_DEVICES", ",".join(ids) or "-1"),)
+    return ()
+
+
+# --- a row a runtime -----------------------------------------------------------------------------
+
+
+def _ollama(members: tuple[PlannedModel, ...]) -> Settings:
+    first, turns = members[0], members[0].residency == "on-demand"
+    decoders = [one for one in members if one.need and one.need.kv_bytes]
+    context = max([one.context for one in decoders or members])
+    return (
+        ("OLLAMA_CONTEXT_LENGTH", str(context)),
+        ("OLLAMA_FLASH_ATTENTION", "1"),
+        ("OLLAMA_KEEP_ALIVE", A_WHILE if turns else FOREVER),
+        ("OLLAMA_KV_CACHE_TYPE", first.kv_type),
+        ("OLLAMA_MAX_LOADED_MODELS", "1" if turns else str(len(members))),
+        ("OLLAMA_NO_CLOUD", "1"),
+        ("OLLAMA_NUM_PARALLEL", str(max(one.parallel for one in members))),
+        ("OLLAMA_SCHED_SPREAD", "1" if len(first.devices) > 1 else "0"),
+    )
+
+
+def _ollama_model(one: PlannedModel) -> Settings:
+    gpu = "999" if one.device != "cpu" else "0"
+    return (("num_ctx", str(one.context)), ("num_gpu", gpu))
+
+
+def _llama_cpp(members: tuple[PlannedModel, ...]) -> Settings:
+    one = members[0]
+    split = ",".join(str(share.layers) for share in one.devices)
+    return (
+        ("--cache-type-k", one.kv_type),
+        ("--cache-type-v", one.kv_type),
+        ("--ctx-size", str(one.context * one.parallel)),
+        ("--flash-attn", "on"),
+        ("--n-gpu-layers", "999" if one.device != "cpu" else "0"),
+        ("--parallel", str(one.parallel)),
+        *((("--reranking", ""),) if one.role == "reranker" else ()),
+        *((("--embeddings", ""),) if one.role == "embeddings" else ()),
+        *((("--tensor-split", split),) if len(one.devices) > 1 else ()),
+        *((("--ubatch-size", str(one.context)),) if one.role in {"reranker", "embeddings"} else ()),
+    )
+
+
+def _tei(members: tuple[PlannedModel, ...]) -> Settings:
+    one = members[0]
+    return (
+        ("--auto-truncate", "false"),
+        ("--dtype", "float16" if one.device != "cpu" else "float32"),
+        ("--max-batch-tokens", "16384"),
+    )
+
+
+def _vllm(members: tuple[PlannedModel, ...]) -> Settings:
+    one = members[0]
+    cards = len(one.devices)
+    qwen = one.role == "reranker" and one.model.startswith("qwen3-reranker")
+    return (
+        *((("--hf-overrides", RERANKER_OVERRIDES),) if qwen else ()),
+        ("--kv-cache-memory-bytes", str(one.need.kv_bytes // cards if one.need else 0)),
+        ("--max-model-len", str(one.context)),
+        ("--max-num-seqs", str(one.parallel)),
+        ("--tensor-parallel-size", str(cards)),
+    )
+
+
+def _speaches(members: tuple[PlannedModel, ...]) -> Settings:
+    first = members[0]
+    return (
+        (
+            "WHISPER__COMPUTE_TYPE",
+            "int8" if "int8" in first.quantisation or first.device == "cpu" else "float16",
+        ),
+        ("WHISPER__INFERENCE_DEVICE", "cpu" if first.device == "cpu" else "cuda"),
+        ("STT_MODEL_TTL", FOREVER),
+    )
+
+
+def _nothing(_members: tuple[PlannedModel, ...]) -> Settings:
+    return ()
+
+
+def _nothing_more(_one: PlannedModel) -> Settings:
+    return ()
+
+
+_SERVER_SETTINGS: dict[RuntimeName, Callable[[tuple[PlannedModel, ...]], Settings]] = {
+    "embedded": _nothing,
+    "ollama": _ollama,
+    "llama.cpp": _llama_cpp,
+    "tei": _tei,
+    "vllm": _vllm,
+    "speaches": _speaches,
+}
+_MODEL_SETTINGS: dict[RuntimeName, Callable[[PlannedModel], Settings]] = {
+    "embedded": _nothing_more,
+    "ollama": _ollama_model,
+    "llama.cpp": _nothing_more,
+    "tei": _nothing_more,
+    "vllm": _nothing_more,
+    "speaches": _nothing_more,
+}

@@ -1,0 +1,112 @@
+"""Which PMOVES services the bundle serves, by what, and what takes over where it does not. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tasks.contracts import (
+    Catalogue,
+    Decision,
+    Fallback,
+    Model,
+    PlannedModel,
+    Role,
+    ServedUse,
+    Service,
+    ServicePlan,
+    Use,
+)
+from tasks.wording import listed
+
+
+def services(
+    catalogue: Catalogue,
+    models: tuple[PlannedModel, ...],
+    decisions: tuple[Decision, ...],
+    cloud: tuple[str, ...],
+) -> tuple[ServicePlan, ...]:
+    """Return what each service gets.
+
+    Args:
+        catalogue: its services and models.
+        models: what the plan places.
+        decisions: what became of each role of the bundle.
+        cloud: providers that have a key.
+    """
+    placed = {role: one for one in models for role in (one.role, *one.also)}
+    lost = {one.role: one for one in decisions if one.role not in placed}
+    return tuple(
+        _service(one, catalogue=catalogue, placed=placed, lost=lost, cloud=cloud)
+        for one in catalogue.services.values()
+    )
+
+
+def _service(
+    service: Service,
+    *,
+    catalogue: Catalogue,
+    placed: Mapping[Role, PlannedModel],
+    lost: Mapping[Role, Decision],
+    cloud: tuple[str, ...],
+) -> ServicePlan:
+    uses = tuple(
+        _use(use, placed.get(use.role), lost.get(use.role), catalogue=catalogue, cloud=cloud)
+        for use in service.uses
+    )
+    served = all(got.by or not use.required for use, got in zip(service.uses, uses, strict=True))
+    return ServicePlan(service.name, service.title, served, uses)
+
+
+def _use(
+    use: Use,
+    model: PlannedModel | None,
+    decision: Decision | None,
+    *,
+    catalogue: Catalogue,
+    cloud: tuple[str, ...],
+) -> ServedUse:
+    if model is not None:
+        wished = not use.models or model.model in use.models
+        notes = (
+            [] if wished else [_instead(use, catalogue.models[use.models[0]], catalogue.models[model.model])]
+        )
+        notes += _short(use, model)
+        return ServedUse(use.role, use.purpose, model.model, wished and not notes, "; ".join(notes))
+    ready = [one for one in use.fallbacks if _ready(one, cloud)]
+    why = decision.why if decision else f"the bundle has no role {use.role}"
+    if ready and ready[0].cloud:
+        return ServedUse(
+            use.role, use.purpose, ready[0].cloud, as_wished=False, why=f"{why}; {ready[0].cloud} takes over"
+        )
+    return ServedUse(use.role, use.purpose, "", as_wished=False, why="; ".join([why, *_could(use)]))
+
+
+def _instead(use: Use, wanted: Model, model: Model) -> str:
+    """Say what stands in for the model that a service is made for, and what that changes."""
+    text = f"it is made for {listed(list(use.models))}, and {model.name} takes over"
+    if use.role == "embeddings" and wanted.dimensions != model.dimensions:
+        text += (
+            f" with {model.dimensions} dimensions in place of {wanted.dimensions}:"
+            " what was stored with the other must be embedded again"
+        )
+    return text
+
+
+def _short(use: Use, model: PlannedModel) -> list[str]:
+    if use.context and model.context and model.context < use.context:
+        return [
+            f"it sends up to {use.context} tokens and {model.model} takes {model.context}: cut longer ones"
+        ]
+    return []
+
+
+def _ready(fallback: Fallback, cloud: tuple[str, ...]) -> bool:
+    return fallback.cloud is not None and fallback.cloud.partition("/")[0] in cloud
+
+
+def _could(use: Use) -> list[str]:
+    """Say what would take over if it had a key, and what the service does without."""
+    named = [one.cloud for one in use.fallbacks if one.cloud]
+    texts = [one.text for one in use.fallbacks if one.text]
+    keys = [f"{' or '.join(named)} would take over and has no key here"] if named else []
+    return [*texts, *keys]

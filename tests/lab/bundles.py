@@ -1,0 +1,168 @@
+"""Small catalogues, wishes and pools for tests of the planner, and a search that tries everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+from tasks.contracts import (
+    Accelerator,
+    Attention,
+    Catalogue,
+    Model,
+    OllamaTag,
+    Role,
+    RuntimeName,
+    RuntimeOffer,
+    Unknown,
+    UnpinnedRepo,
+    Variant,
+    Wish,
+)
+from tasks.plan.budget import Pool, Pools
+from tasks.plan.candidates import Maker, Table
+from tasks.plan.fill import Board
+from tasks.plan.preference import CLOUD, NOTHING, Choice, Choices, Values, cost, shared_values
+from tasks.plan.request import Request
+from tests.lab.hosts import make_host
+
+MIB = 1 << 20
+RUNTIMES: tuple[RuntimeName, ...] = ("embedded", "ollama", "llama.cpp", "tei", "vllm", "speaches")
+ALL_OFFERS = {name: RuntimeOffer(name, available=True) for name in RUNTIMES}
+
+
+def decoder(name: str, *, roles: tuple[Role, ...], sizes_mib: tuple[int, ...], heads: int = 4) -> Model:
+    """Return a chat model of 4 layers with one Ollama variant for each size."""
+    return Model(
+        name=name,
+        title=name,
+        roles=roles,
+        licence="MIT",
+        sources=("made up",),
+        attention=Attention(layers=4, kv_heads=heads, head_dim=64, heads=8),
+        context=32768,
+        variants=tuple(
+            Variant(
+                name=f"v{number}",
+                runtimes=("ollama",),
+                ollama=OllamaTag(tag=f"{name}:{number}", size_bytes=size * MIB, unpinned="made up"),
+            )
+            for number, size in enumerate(sizes_mib)
+        ),
+    )
+
+
+def encoder(name: str, *, role: Role, size_mib: int, runtime: RuntimeName = "tei") -> Model:
+    """Return a model without a KV cache."""
+    repo = UnpinnedRepo(repo=f"made/{name}", size_bytes=size_mib * MIB, unpinned="made up")
+    return Model(
+        name=name,
+        title=name,
+        roles=(role,),
+        licence="MIT",
+        sources=("made up",),
+        dimensions=8,
+        max_tokens=512,
+        variants=(Variant(name="fp32", runtimes=(runtime,), repo=repo),),
+    )
+
+
+def card_pool(index: int, budget_mib: int) -> Pool:
+    """Return a card of which the plan may use so much."""
+    size = budget_mib * MIB
+    device = Accelerator("nvidia", "Card", f"GPU-{index}", size, size, "8.6", "580", index=index)
+    return Pool(f"gpu{index}", "Card", device, False, size, 0, 0, 0, size)  # noqa: FBT003  # as the fields stand
+
+
+def main_pool(budget_mib: int) -> Pool:
+    """Return main memory."""
+    size = budget_mib * MIB
+    return Pool("cpu", "main memory", None, True, size, 0, 0, 0, size)  # noqa: FBT003  # the same
+
+
+def tables_of(
+    models: tuple[Model, ...],
+    wishes: tuple[Wish, ...],
+    pools: tuple[Pool, ...],
+    request: Request | None = None,
+) -> tuple[Table, ...]:
+    """Return the candidates of each wish."""
+    catalogue = Catalogue({one.name: one for one in models}, {}, {}, ())
+    facts = make_host(cards=Unknown("not asked"))
+    maker = Maker(facts, catalogue, Pools(pools), ALL_OFFERS, request or Request())
+    return tuple(maker.table(wish) for wish in wishes)
+
+
+def every_choice(tables: tuple[Table, ...], role: int) -> Iterator[Choice]:
+    """Yield all that a role could get, whatever else is placed."""
+    yield NOTHING
+    if tables[role].cloud:
+        yield CLOUD
+    for one in tables[role].candidates:
+        for context in range(len(one.contexts)):
+            for kv in range(len(one.kv_types)):
+                yield Choice(one, context, kv)
+    if "share" in tables[role].wish.may:
+        for other in range(role):
+            yield Choice(shares=other)
+
+
+def best_by_trying(tables: tuple[Table, ...], board: Board) -> tuple[Values, ...]:
+    """Return the best cost of all placements that fit. Slow on purpose: it shares nothing with the search."""
+    found = []
+    for raw in product(*(tuple(every_choice(tables, role)) for role in range(len(tables)))):
+        choices = _resolved(tables, raw)
+        if choices is not None and _fits(choices, board):
+            found.append(cost(tables, choices))
+    return min(found)
+
+
+def _resolved(tables: tuple[Table, ...], raw: Choices) -> Choices | None:
+    """Give each sharing role the server that it shares; None where it may not."""
+    done: list[Choice] = []
+    for role, choice in enumerate(raw):
+        if choice.shares is None:
+            done.append(choice)
+            continue
+        other = done[choice.shares]
+        if other.candidate is None or other.shares is not None:
+            return None
+        made = Choice(other.candidate, other.context, other.kv, shares=choice.shares)
+        if other.candidate.model.name not in tables[role].models or shared_values(tables[role], made) is None:
+            return None
+        done.append(made)
+    return tuple(done)
+
+
+def _fits(choices: Choices, board: Board) -> bool:
+    """Add everything up, pool by pool."""
+    fixed = [0] * len(board.budgets)
+    cut: dict[tuple[int, ...], int] = {}
+    groups: dict[tuple[tuple[int, ...], str], tuple[int, int]] = {}
+    for choice in choices:
+        one = choice.candidate
+        if one is None or choice.shares is not None:
+            continue
+        where, load = one.place.pools, one.loads[choice.context][choice.kv]
+        each, whole = (load, 0) if len(where) == 1 else (one.each, load)
+        if one.even:
+            each, whole = one.each + -(-load // len(where)), 0
+        if one.place.waits:
+            key = (where, one.kv_types[choice.kv])
+            old = groups.get(key, (0, 0))
+            groups[key] = (max(old[0], each), max(old[1], whole))
+            continue
+        for at in where:
+            fixed[at] += each
+        cut[where] = cut.get(where, 0) + whole
+    for (where, _), (each, whole) in groups.items():
+        for at in where:
+            fixed[at] += each
+        cut[where] = cut.get(where, 0) + whole
+    free = [budget - used for budget, used in zip(board.budgets, fixed, strict=True)]
+    if min(free) < 0:
+        return False
+    return all(
+        sum(size for inner, size in cut.items() if set(inner) <= set(where)) <= sum(free[at] for at in where)
+        for where in {tuple(sorted(one)) for one in cut}
+    )

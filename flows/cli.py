@@ -19,13 +19,26 @@ from typing import Annotated, Any
 import typer
 
 from flows import report
+from flows.cli_plan import (
+    AcceptRisk,
+    Json,
+    Overrides,
+    ProfileName,
+    Ram,
+    Strict,
+    Vram,
+    models,
+    plan,
+    seen,
+    show,
+)
 from flows.printing import hint, out
-from flows.settings import Settings, load
+from flows.settings import load
+from flows.wants import Wants
 from tasks import catalogue
-from tasks.contracts import HostFacts
 from tasks.errors import ProvisionError, RefusedError, StoppedError, UnknownProfileError, UsageError
-from tasks.plan.choose import AUTO, Request
 from tasks.plan.match import fits
+from tasks.plan.request import AUTO
 
 app = typer.Typer(
     help="Take this host to a verified local AI stack, and keep it there.",
@@ -38,17 +51,6 @@ profiles = typer.Typer(help="Hardware profiles: what fits, what is current.", no
 app.add_typer(profiles, name="profile")
 
 LEAVE_S = 2.0
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-ProfileName = Annotated[str, typer.Argument(help="A profile's name, or auto.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse instead of changing or dropping a role.")]
-
-
-def seen(settings: Settings) -> HostFacts:
-    """Look at this host, without Prefect."""
-    from flows.planning import where  # noqa: PLC0415  # commands that do not look stay quick
-    from tasks.detect.look import look  # noqa: PLC0415  # the same
-
-    return look(where(settings))
 
 
 @app.command()
@@ -79,34 +81,33 @@ def doctor(
         hint(f"{capture} holds this look; it can be attached to a report, or put into tests/cases/hosts/.")
 
 
-@app.command()
-def plan(profile: ProfileName = AUTO, *, strict: Strict = False, as_json: Json = False) -> None:
-    """Show what provisioning would do, and why, without doing it."""
-    from flows.planning import planned  # noqa: PLC0415  # the same
-
-    settings = load()
-    made = planned(settings, seen(settings), Request(profile, strict, settings.model_port))
-    out(made, lambda: report.format_plan(made), as_json=as_json)
+app.command()(plan)
+app.command()(models)
 
 
 @app.command()
-def provision(
+def provision(  # noqa: PLR0913  # its options
     profile: ProfileName = AUTO,
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as `pmoves plan`.")] = False,
     strict: Strict = False,
+    accept_risk: AcceptRisk = False,
+    overrides: Overrides = None,
+    vram: Vram = "",
+    ram: Ram = "",
     wait: Annotated[int, typer.Option(min=0, max=1440, help="Minutes to wait for another run.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Take this host to a verified, routed local AI stack; a healthy host is left as it is."""
+    wants = Wants(profile, strict, accept_risk, tuple(overrides or ()), vram, ram)
     if dry_run:
-        plan(profile, strict=strict, as_json=as_json)
+        show(load(), wants, as_json=as_json)
         return
 
     from flows.local import run_here  # noqa: PLC0415  # imports Prefect
 
     settings = load()
-    record = run_here(settings, profile, strict=strict, wait_minutes=wait, quiet=as_json)
+    record = run_here(settings, wants, wait_minutes=wait, quiet=as_json)
     out(record, lambda: report.format_run(record, settings.prefect_ui_url), as_json=as_json)
     hint("Next: pmoves status")
 
@@ -209,14 +210,15 @@ def profile_apply(
 ) -> None:
     """Make a profile the current one, for PMOVES' own tools too, and plan it."""
     from flows import chosen  # noqa: PLC0415  # small, but only these commands need it
-    from flows.planning import planned  # noqa: PLC0415  # the same
+    from flows.planning import past, planned  # noqa: PLC0415  # the same
+    from flows.report_plan import format_plan  # noqa: PLC0415  # the same
 
     settings = load()
     shelf = catalogue.load(catalogue.DEFAULT)
     _known(name, shelf.profiles)
-    made = planned(settings, seen(settings), Request(name, first_port=settings.model_port))
+    made = planned(settings, seen(settings), Wants(name), records=past(settings))
     path = chosen.write(settings.home, name)
-    out(made, lambda: report.format_plan(made), as_json=as_json)
+    out(made, lambda: format_plan(made), as_json=as_json)
     hint(f"{report.shown(path, settings.home)} now names {name}. Next: pmoves provision {name}")
 
 

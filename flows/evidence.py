@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flows.report import (
-    PLAN_HEAD,
-    SERVER_HEAD,
-    Rows,
-    plan_rows,
-    plan_summary,
-    server_rows,
-)
+from flows.picture_text import blocks
+from flows.report import SERVER_HEAD, Rows, server_rows
 from flows.report_facts import fact_rows
+from flows.report_plan import PLAN_HEAD, plan_rows, plan_summary, service_line
 from tasks.contracts import Plan, RunRecord
 
 
@@ -45,15 +40,30 @@ def markdown_run(record: RunRecord) -> str:
 
 def _decided(plan: Plan) -> list[str]:
     """Write the reasons below the table: Prefect's UI does not wrap a table's cells."""
-    head, rows = PLAN_HEAD[:-1], [row[:-1] for row in plan_rows(plan)]
     why = [f"- **{one.role}** {one.verdict}: {escape(one.why)}" for one in plan.decisions]
+    steps = [
+        f"- {one.role}: {'**taken**' if step.taken else 'refused'}: {escape(step.text)}"
+        for one in plan.decisions
+        if one.verdict != "kept"
+        for step in one.steps
+    ]
+    picture = ["### Memory", f"```\n{blocks(plan, 100)}\n```"] if plan.devices else []
+    ladder = ["### Every step", "\n".join(steps)] if steps else []
+    services = (
+        ["### Services", "\n".join(f"- {escape(service_line(one))}" for one in plan.services)]
+        if plan.services
+        else []
+    )
     return [
         "## Decided",
         f"Profile **{escape(plan.profile)}**: {escape(plan.profile_why)}",
-        markdown([name.capitalize() for name in head], rows),
+        markdown([name.capitalize() for name in PLAN_HEAD], plan_rows(plan)),
         "\n".join(why),
         escape(plan_summary(plan)),
-        "\n".join(f"- {escape(line)}" for line in plan.advice),
+        *picture,
+        *ladder,
+        *services,
+        "\n".join(f"- {escape(line)}" for line in (*plan.marks, *plan.advice)),
     ]
 
 

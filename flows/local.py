@@ -24,8 +24,9 @@ from flows.control_plane import (
     worker_spec,
 )
 from flows.host_run import command_lock, refuse_foreign_ports, refuse_unwritable
-from flows.planning import planned, where
+from flows.planning import past, planned, where
 from flows.settings import Settings, apply_to_libraries
+from flows.wants import Wants
 from flows.watch import watching
 from tasks import catalogue
 from tasks.contracts import Event, ProcessState, RunRecord
@@ -34,13 +35,12 @@ from tasks.effects.http import Httpx
 from tasks.effects.processes import spec_hash
 from tasks.effects.supervisord import Supervisord
 from tasks.errors import ControlPlaneError
-from tasks.plan.choose import Request
 
 DEPLOY_TIMEOUT_S = 180
 AFTER = "start this command again when that one is done"
 
 
-def run_here(settings: Settings, profile: str, *, strict: bool, wait_minutes: int, quiet: bool) -> RunRecord:
+def run_here(settings: Settings, wants: Wants, *, wait_minutes: int, quiet: bool) -> RunRecord:
     """Run the flow `provision` in this process."""
     catalogue.load(catalogue.DEFAULT)
     refuse_unwritable(settings.state)
@@ -51,12 +51,12 @@ def run_here(settings: Settings, profile: str, *, strict: bool, wait_minutes: in
         supervisor.recover()
         with Httpx() as http:
             if not answers(settings, http):
-                refuse_early(settings, supervisor, Request(profile, strict, settings.model_port))
+                refuse_early(settings, supervisor, wants)
             ensure_server(settings, supervisor, http=http, sink=sink, stop=threading.Event())
-        return _run(profile, strict=strict, wait_minutes=wait_minutes)
+        return _run(wants, wait_minutes=wait_minutes)
 
 
-def _run(profile: str, *, strict: bool, wait_minutes: int) -> RunRecord:
+def _run(wants: Wants, *, wait_minutes: int) -> RunRecord:
     # Prefect reads its settings at import.
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: PLC0415
 
@@ -65,13 +65,22 @@ def _run(profile: str, *, strict: bool, wait_minutes: int) -> RunRecord:
     # A sync flow waits up to 1 s for its heartbeat thread; whoever types a command sees it end anyway.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         # A flow that ends in a failed state raises its error here.
-        return cast("RunRecord", provision(profile=profile, strict=strict, wait_minutes=wait_minutes))
+        record = provision(
+            profile=wants.profile,
+            strict=wants.strict,
+            accept_risk=wants.accept_risk,
+            overrides=list(wants.overrides),
+            vram=wants.vram,
+            ram=wants.ram,
+            wait_minutes=wait_minutes,
+        )
+        return cast("RunRecord", record)
 
 
-def refuse_early(settings: Settings, supervisor: Supervisord, request: Request) -> None:
+def refuse_early(settings: Settings, supervisor: Supervisord, wants: Wants) -> None:
     """Refuse what the run would refuse, before a server is started for it."""
     refuse_unwritable(settings.store)
-    plan = planned(settings, look(where(settings)), request)
+    plan = planned(settings, look(where(settings)), wants, records=past(settings))
     refuse_foreign_ports(plan, settings, supervisor)
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import get_args
 
+import msgspec
+
+from flows.measured import Known, known
 from flows.settings import Settings
+from flows.wants import Wants, parse_size
 from tasks import catalogue
-from tasks.contracts import Catalogue, HostFacts, Plan, RuntimeName, RuntimeOffer, StoreView
+from tasks.contracts import Catalogue, HostFacts, Plan, RunRecord, RuntimeName, RuntimeOffer, StoreView
 from tasks.detect.look import Where
+from tasks.effects.pids import alive
 from tasks.plan.choose import Request, make_plan
-from tasks.pull import store
-from tasks.pull.claim import store_errors
-from tasks.serve import runtimes
+from tasks.plan.request import parse_overrides
 
 
 def where(settings: Settings) -> Where:
@@ -28,30 +33,108 @@ def where(settings: Settings) -> Where:
     )
 
 
+def shelf(settings: Settings) -> Catalogue:
+    """Return the shipped catalogue; it is parsed once for each version of its files."""
+    return catalogue.load_cached(catalogue.DEFAULT, settings.state / "catalogue.cache")
+
+
+def past(settings: Settings) -> tuple[RunRecord, ...]:
+    """Return the earlier runs of this host, oldest first."""
+    from tasks.record import history  # noqa: PLC0415  # a host that is not here has no past
+
+    return history.read(history.journal(settings.state, settings.host)).records
+
+
+def planned(
+    settings: Settings,
+    facts: HostFacts,
+    wants: Wants,
+    *,
+    records: Sequence[RunRecord] = (),
+    everything: bool = False,
+) -> Plan:
+    """Plan this host with the shipped catalogue.
+
+    Args:
+        settings: where everything is.
+        facts: what was seen of this host.
+        wants: what was asked for.
+        records: earlier runs of this host: what they measured replaces estimates.
+        everything: plan with every runtime and cloud there is, also those that this version cannot use.
+    """
+    models = shelf(settings)
+    offered = all_offers() if everything else offers(facts)
+    request = asked(settings, wants, models, past_of_host=known(records, alive))
+    if not everything:
+        request = replace(request, cloud=())
+    view = cache_view(settings, models, offered)
+    return make_plan(facts, models, offers=offered, store=view, request=request)
+
+
+def simulated(settings: Settings, facts: HostFacts, wants: Wants, *, assumed: Sequence[str]) -> Plan:
+    """Plan a host that is not here, with every runtime that its hardware can use and an empty store."""
+    models = shelf(settings)
+    request = asked(settings, wants, models, past_of_host=Known())
+    view = StoreView(str(settings.store), {})
+    plan = make_plan(facts, models, offers=all_offers(), store=view, request=request)
+    return replace(plan, assumed=tuple(assumed))
+
+
+def asked(settings: Settings, wants: Wants, models: Catalogue, *, past_of_host: Known) -> Request:
+    """Read what was asked for, and add what is known of this host beside its facts.
+
+    Raises:
+        UsageError: an override or a cap cannot be used.
+    """
+    return Request(
+        profile=wants.profile,
+        strict=wants.strict,
+        first_port=settings.model_port,
+        accept_risk=wants.accept_risk,
+        overrides=parse_overrides(wants.overrides, models),
+        vram_bytes=parse_size(wants.vram, "the cap of each card"),
+        ram_bytes=parse_size(wants.ram, "the cap of main memory"),
+        cloud=settings.cloud,
+        hub_token=settings.hub_token is not None,
+        own_pids=past_of_host.pids,
+        own_bytes=past_of_host.main_bytes,
+        measured=past_of_host.footprints,
+    )
+
+
 def cache_view(
-    settings: Settings, shelf: Catalogue, offered: Mapping[RuntimeName, RuntimeOffer]
+    settings: Settings, models: Catalogue, offered: Mapping[RuntimeName, RuntimeOffer]
 ) -> StoreView:
     """Return what the weight store already holds of the models that can be served here.
 
-    Every file is hashed, so models that no runtime here can serve are left out.
+    Every file is hashed, so variants that no runtime here can serve are left out.
     """
+    from tasks.pull import store  # noqa: PLC0415  # a host that is not here has no store
+    from tasks.pull.claim import store_errors  # noqa: PLC0415  # the same
+
     usable = [
-        model
-        for model in shelf.models.values()
-        if any(name in offered and offered[name].available for name in model.runtimes)
+        msgspec.structs.replace(
+            model,
+            variants=tuple(
+                one
+                for one in model.variants
+                if any(name in offered and offered[name].available for name in one.runtimes)
+            ),
+        )
+        for model in models.models.values()
     ]
     with store_errors(settings.store, 0):
         return store.view(settings.store, usable)
 
 
-def planned(settings: Settings, facts: HostFacts, request: Request) -> Plan:
-    """Plan this host with the shipped catalogue."""
-    shelf = catalogue.load(catalogue.DEFAULT)
-    offered = offers(facts)
-    view = cache_view(settings, shelf, offered)
-    return make_plan(facts, shelf, offers=offered, store=view, request=request)
-
-
 def offers(facts: HostFacts) -> Mapping[RuntimeName, RuntimeOffer]:
     """Return which runtimes can be used on this host."""
+    from tasks.serve import runtimes  # noqa: PLC0415  # a host that is not here starts nothing
+
     return {offer.name: offer for offer in runtimes.offers(facts)}
+
+
+def all_offers() -> Mapping[RuntimeName, RuntimeOffer]:
+    """Return an offer of every runtime; whether the hardware can use it is the planner's to say."""
+    names: tuple[RuntimeName, ...] = get_args(RuntimeName)
+    return {name: RuntimeOffer(name, available=True) for name in names}

@@ -23,8 +23,9 @@ from pydantic import Field
 from flows import settings as settings_module
 from flows.evidence import markdown_run
 from flows.host_run import HostRun, changed, refuse_foreign_ports
-from flows.planning import planned, where
+from flows.planning import past, planned, where
 from flows.settings import HOST_PATTERN, Settings
+from flows.wants import Wants
 from flows.watch import WATCHER, both, to_log
 from tasks import catalogue
 from tasks.contracts import (
@@ -40,7 +41,7 @@ from tasks.contracts import (
 from tasks.detect.task import detect
 from tasks.effects.http import Httpx
 from tasks.errors import ProvisionError, WrongHostError
-from tasks.plan.choose import AUTO, Request
+from tasks.plan.request import AUTO
 from tasks.pull.sources import PullContext
 from tasks.pull.task import pull
 from tasks.record import history
@@ -67,7 +68,15 @@ Profile = Annotated[
 Host = Annotated[str, Field(pattern=f"^({HOST_PATTERN})?$", json_schema_extra={"position": 1})]
 DryRun = Annotated[bool, Field(json_schema_extra={"position": 2})]
 Strict = Annotated[bool, Field(json_schema_extra={"position": 3})]
-WaitMinutes = Annotated[int, Field(ge=0, le=1440, json_schema_extra={"position": 4})]
+AcceptRisk = Annotated[bool, Field(json_schema_extra={"position": 4})]
+Overrides = Annotated[
+    list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*\.[a-z_]+=\S+$")]],
+    Field(json_schema_extra={"position": 5}),
+]
+Cap = Annotated[
+    str, Field(pattern=r"^(\d+(\.\d+)? ?([KMGTkmgt]i?)?[Bb]?)?$", json_schema_extra={"position": 6})
+]
+WaitMinutes = Annotated[int, Field(ge=0, le=1440, json_schema_extra={"position": 8})]
 
 
 @dataclass
@@ -92,11 +101,15 @@ def run_name() -> str:
     flow_run_name=run_name,
     description="Take one host to a verified, routed local AI stack.",
 )
-def provision(
+def provision(  # noqa: PLR0913, PLR0917  # a run form's parameters
     profile: Profile = AUTO,
     host: Host = "",
     dry_run: DryRun = False,  # noqa: FBT002  # a run form's parameter
     strict: Strict = False,  # noqa: FBT002  # the same
+    accept_risk: AcceptRisk = False,  # noqa: FBT002  # the same
+    overrides: Overrides | None = None,
+    vram: Cap = "",
+    ram: Cap = "",
     wait_minutes: WaitMinutes = 60,
 ) -> RunRecord | State[RunRecord]:
     """Provision one host.
@@ -109,6 +122,10 @@ def provision(
         host: The host this run is for; it refuses to run elsewhere. Empty means wherever it runs.
         dry_run: Detect and plan only, and change nothing.
         strict: Refuse instead of changing or dropping a role of the bundle.
+        accept_risk: Take a profile whose hardware is not here, and leave no margin of memory.
+        overrides: What you decide yourself, one each: llm.context=16384, vision.residency=cpu.
+        vram: Use no more of each card, for example 20GiB. Empty means all that is free.
+        ram: Use no more of main memory, for example 16GiB. Empty means all that is free.
         wait_minutes: How many minutes to wait for another run on this host; 0 refuses at once.
     """
     settings = settings_module.load()
@@ -116,10 +133,11 @@ def provision(
     sink = both(watcher, log) if watcher else log
     run = HostRun(settings, sink, wait_s=60 * wait_minutes, changes_host=not dry_run)
     seen = Seen()
+    wants = Wants(profile, strict, accept_risk, tuple(overrides or ()), vram, ram)
     try:
         with run:
             _refuse_other_host(host, settings)
-            _line(run, seen, Request(profile, strict, settings.model_port), dry_run=dry_run)
+            _line(run, seen, wants, dry_run=dry_run)
     except ProvisionError as error:
         _keep(run, seen, error, profile)
         # A returned state shows the sentence alone, where a raised error shows two tracebacks.
@@ -131,12 +149,12 @@ def provision(
     return publish(made, _journal(settings, dry_run=dry_run), markdown_run(made))
 
 
-def _line(run: HostRun, seen: Seen, request: Request, *, dry_run: bool) -> None:
+def _line(run: HostRun, seen: Seen, wants: Wants, *, dry_run: bool) -> None:
     """Run the stages in order; what each returns is kept in `seen`."""
     with run.timed("detect", run.settings.host):
         seen.facts = facts = detect(where(run.settings))
-    with run.timed("plan", request.profile):
-        seen.plan = plan = planned(run.settings, facts, request)
+    with run.timed("plan", wants.profile):
+        seen.plan = plan = planned(run.settings, facts, wants, records=past(run.settings))
     run.say("plan", plan.profile, plan.profile_why)
     if dry_run:
         return

@@ -49,50 +49,6 @@ def answering(reach: Reach) -> str:
     return f"{'answers' if reach.answers else 'does not answer'}: {reach.detail} ({reach.address})"
 
 
-# --- plan ----------------------------------------------------------------------------------------
-
-PLAN_HEAD = ("ROLE", "VERDICT", "MODEL", "RUNTIME", "RESIDENCY", "MEMORY", "DOWNLOAD", "WHY")
-
-
-def plan_rows(plan: Plan) -> Rows:
-    """Return a row a role."""
-    placed = {model.role: model for model in plan.models}
-    rows = []
-    for one in plan.decisions:
-        model = placed.get(one.role)
-        if model is None:
-            rows.append((one.role, one.verdict, "", "", "none", "", "", one.why))
-            continue
-        memory = gib(model.memory_bytes) + ("" if model.memory_measured else " est.")
-        download = gib(model.download_bytes) if model.download_bytes else ""
-        rows.append(
-            (one.role, one.verdict, model.model, model.runtime, model.residency, memory, download, one.why)
-        )
-    return rows
-
-
-def plan_summary(plan: Plan) -> str:
-    """Write what a plan would download, in one line."""
-    count = sum(model.download_bytes > 0 for model in plan.models)
-    if not count:
-        return f"nothing to download; {gib(plan.disk_free_bytes)} free in the store"
-    return (
-        f"{plural(count, 'model')} to download ({gib(plan.download_bytes)}); disk:"
-        f" {gib(plan.disk_needed_bytes)} needed, {gib(plan.disk_free_bytes)} free in {plan.store}"
-    )
-
-
-def format_plan(plan: Plan) -> str:
-    """Write a plan: what was chosen, a line a role with its reason, and what is missing here."""
-    parts = [
-        f"{plan.profile}   {plan.host}: {plan.profile_why}",
-        columns(PLAN_HEAD, plan_rows(plan)),
-        f"{plan_summary(plan)}. Apply: pmoves provision {plan.profile}",
-        *plan.advice,
-    ]
-    return "\n".join(parts)
-
-
 # --- a run ---------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,8 @@ PMOVES_MODEL_PORT    the first model server's port   7990
 HF_HUB_CACHE, HF_HOME, HF_ENDPOINT, HF_TOKEN         as Hugging Face's own tools read them
 DOCKER_HOST          the container engine            unix:///var/run/docker.sock
 PREFECT_API_URL      the Prefect server              http://127.0.0.1:4200/api
+VENICE_API_KEY, GROQ_API_KEY, TOGETHER_API_KEY, ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY
+                                                     whether a cloud could take over
 HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY         in either case, as every download reads them
 """
 
@@ -29,6 +31,16 @@ PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"}
 PASSED_ON = re.compile(r"PIP_\w+|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(?i:(https?|all|no)_proxy)")
 """What downloads need in a worker's runs too. Tokens are not among it."""
 
+CLOUD_KEYS = {
+    "venice": "VENICE_API_KEY",
+    "groq": "GROQ_API_KEY",
+    "together": "TOGETHER_API_KEY",
+    "anthropic": "ANTHROPIC_API_KEY",
+    "openai": "OPENAI_API_KEY",
+    "gemini": "GEMINI_API_KEY",
+}
+"""Cloud providers, affordable ones first. Only whether there is a key is kept, never the key."""
+
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -49,6 +61,7 @@ class Settings:
     gateway_port: int
     model_port: int
     passed_on: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    cloud: tuple[str, ...] = ()
     proxies: tuple[Proxy, ...] = ()
 
     @property
@@ -91,6 +104,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         model_port=_other_port(env, "PMOVES_MODEL_PORT", 7990, "PMOVES_GATEWAY_PORT", 3030),
         passed_on=tuple((name, env[name]) for name in sorted(env) if PASSED_ON.fullmatch(name)),
         proxies=_proxies(env),
+        cloud=tuple(name for name, key in CLOUD_KEYS.items() if _is_key(env.get(key, ""))),
     )
 
 
@@ -163,6 +177,11 @@ def _port(env: Mapping[str, str], key: str, default: int) -> int:
             f"set a number from 1 to {LAST_PORT}, or leave it out for {default}",
         )
     return int(text)
+
+
+def _is_key(text: str) -> bool:
+    """Tell whether a text could be a key: not empty, and in one line."""
+    return bool(text.strip()) and not re.search(r"\s", text.strip())
 
 
 def _proxies(env: Mapping[str, str]) -> tuple[Proxy, ...]:

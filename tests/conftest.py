@@ -34,7 +34,8 @@ def _fenced(
 def planned(port: int = 7990) -> PlannedModel:
     """Return all-MiniLM-L6-v2 as the planner places it."""
     model = catalogue.load(catalogue.DEFAULT).models[MINILM]
-    if model.weights is None:
+    variant = next(one for one in model.variants if "embedded" in one.runtimes)
+    if variant.weights is None or variant.memory is None:
         raise AssertionError("the catalogue has no weights for the embedded model")
     return PlannedModel(
         role="embeddings",
@@ -43,12 +44,13 @@ def planned(port: int = 7990) -> PlannedModel:
         residency="cpu",
         device="cpu",
         port=port,
-        memory_bytes=model.memory.value_bytes,
+        memory_bytes=variant.memory.value_bytes,
         memory_measured=True,
         download_bytes=0,
-        weights=model.weights,
+        weights=variant.weights,
         dimensions=model.dimensions,
         max_tokens=model.max_tokens,
+        quantisation=variant.name,
     )
 
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.contracts import Change, ChangeKind, Event, PlannedModel, PulledModel, WeightFile
+from tasks.contracts import Change, ChangeKind, Event, PlannedModel, PulledModel, WeightFile, Weights
 from tasks.errors import DigestMismatchError, PullError, SourceRefusedError, SourceUnavailableError
 from tasks.pull.claim import exclusive, require_room, staging, stopped, store_errors
 from tasks.pull.sources import SOURCES, Job, PullContext, Source
@@ -29,8 +29,14 @@ def pull(
         StoppedError: the stop event was set.
         PullError: no source gave the files; retryable when one of them may give them later.
     """
-    run = _Pull(planned, cache, ctx, sources)
     weights = planned.weights
+    if weights is None:
+        raise SourceRefusedError(
+            f"{planned.model} has no pinned files, so nothing is fetched for it",
+            INTACT,
+            "pin it in the catalogue",
+        )
+    run = _Pull(planned, weights, cache, ctx, sources)
     with store_errors(cache, run.room_bytes(weights.files)):
         # The lock is for those who write: a complete store may be read-only.
         gaps = missing(cache, weights)
@@ -45,6 +51,7 @@ class _Pull:
     """One pull, and what became of it so far."""
 
     planned: PlannedModel
+    weights: Weights
     cache: Path
     ctx: PullContext
     sources: tuple[Source, ...]
@@ -55,7 +62,7 @@ class _Pull:
 
     def fill(self, gaps: tuple[Gap, ...]) -> PulledModel:
         """Fetch `gaps`, as far as nobody else did so meanwhile. The repository is held."""
-        weights = self.planned.weights
+        weights = self.weights
         found = missing(self.cache, weights, among=(gap.file for gap in gaps))
         wanted = tuple(gap for gap in found if not adopt(self.cache, weights, gap.file))
         if not wanted:
@@ -69,7 +76,7 @@ class _Pull:
     def _served_by(self, source: Source) -> bool:
         """Ask one source for what is left, and note why when it did not give all."""
         asked = tuple(self.left.values())
-        require_room(self.cache, source.room_bytes(self.planned.weights, asked))
+        require_room(self.cache, source.room_bytes(self.weights, asked))
         self._tell(f"asking {source.NAME} for {_count(asked)}")
         try:
             self.fetched_bytes += self._fetch(source, asked)
@@ -83,7 +90,7 @@ class _Pull:
     def _fetch(self, source: Source, files: tuple[WeightFile, ...]) -> int:
         if self.ctx.stop.is_set():
             raise stopped(self.planned.model)
-        weights = self.planned.weights
+        weights = self.weights
         with staging(self.cache, weights.repo) as folder:
             fetched_bytes = source.fetch(
                 Job(self.planned.model, weights, files, folder, self._deliver, self.ctx)
@@ -93,12 +100,12 @@ class _Pull:
         return fetched_bytes
 
     def _deliver(self, file: WeightFile, staged: Path) -> None:
-        install(self.cache, self.planned.weights, file, staged)
+        install(self.cache, self.weights, file, staged)
         del self.left[file.path]
 
     def room_bytes(self, files: tuple[WeightFile, ...]) -> int:
         """Return the room that suffices whichever source gives `files`."""
-        return max((source.room_bytes(self.planned.weights, files) for source in self.sources), default=0)
+        return max((source.room_bytes(self.weights, files) for source in self.sources), default=0)
 
     def tell_waiting(self) -> None:
         """Say that another provisioner holds the repository."""
@@ -109,7 +116,7 @@ class _Pull:
 
     def kept(self, why: str) -> PulledModel:
         """Return the record of a pull that fetched nothing."""
-        return self._pulled("keep", f"{_count(self.planned.weights.files)}, {why}")
+        return self._pulled("keep", f"{_count(self.weights.files)}, {why}")
 
     def _changed(self, source: Source, wanted: tuple[Gap, ...]) -> PulledModel:
         damaged = [f"{gap.file.path} was damaged ({gap.damage})" for gap in wanted if gap.damage]
@@ -122,7 +129,7 @@ class _Pull:
         return PulledModel(
             planned=self.planned,
             cache=str(self.cache),
-            snapshot=str(snapshot_folder(self.cache, self.planned.weights)),
+            snapshot=str(snapshot_folder(self.cache, self.weights)),
             source=source,
             fetched_bytes=self.fetched_bytes,
             seconds=time.monotonic() - self.started,

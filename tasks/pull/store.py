@@ -190,11 +190,14 @@ def _link(link: Path, blob: Path) -> None:
 
 
 def view(cache: Path, models: Iterable[Model]) -> StoreView:
-    """Return the bytes that each model still misses. Models without pinned weights are left out."""
-    pinned = ((model.name, model.weights) for model in models if model.weights is not None)
-    return StoreView(
-        path=str(cache),
-        missing_bytes={
-            name: sum(gap.file.size_bytes for gap in missing(cache, weights)) for name, weights in pinned
-        },
-    )
+    """Return the bytes that each variant still misses. Variants without pinned weights are left out."""
+    found: dict[str, int] = {}
+    known: dict[Weights, int] = {}
+    for model in models:
+        for variant in model.variants:
+            if (weights := variant.weights) is None:
+                continue
+            if weights not in known:
+                known[weights] = sum(gap.file.size_bytes for gap in missing(cache, weights))
+            found[StoreView.key(model.name, variant.name)] = known[weights]
+    return StoreView(path=str(cache), missing_bytes=found)

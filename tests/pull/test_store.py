@@ -10,7 +10,7 @@ from huggingface_hub import constants, hf_hub_download, scan_cache_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.contracts import Estimate, Model, Weights
+from tasks.contracts import Model, Variant, Weights
 from tasks.errors import CatalogueError, DigestMismatchError
 from tasks.pull import store
 from tasks.pull.claim import staging
@@ -235,21 +235,27 @@ def model(name: str, weights: Weights | None) -> Model:
     return Model(
         name=name,
         title=name,
-        role="embeddings",
-        runtimes=("embedded",),
+        roles=("embeddings",),
         licence="mit",
-        memory=Estimate(value_bytes=0, basis="none"),
         sources=(),
-        weights=weights,
+        variants=(
+            Variant(name="fp32", runtimes=("embedded",), weights=weights),
+            Variant(name="int8", runtimes=("embedded",), weights=weights),
+        ),
     )
 
 
 def test_view(tmp_path: Path) -> None:
-    """The view of the store says what each model misses; one without weights is not in it."""
+    """The view says what each variant misses, the same for two of the same bytes."""
     fill(tmp_path / SNAPSHOT, FILES | {BIG: b"damaged"})
     models = (model("part", pinned()), model("none", pinned(revision="a" * 40)), model("tag", None))
 
     view = store.view(tmp_path, models)
 
     assert view.path == str(tmp_path)
-    assert view.missing_bytes == {"part": 3_000_000, "none": pinned().size_bytes}
+    assert view.missing_bytes == {
+        "part fp32": 3_000_000,
+        "part int8": 3_000_000,
+        "none fp32": pinned().size_bytes,
+        "none int8": pinned().size_bytes,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.contracts import HostFacts, PlannedModel, ProcessSpec, PulledModel, RuntimeName, RuntimeOffer
+from tasks.errors import ServeError
 from tasks.serve.embedded.options import HOST, STOP_TIMEOUT_S
 
 name: RuntimeName = "embedded"
@@ -23,9 +24,16 @@ def offer(facts: HostFacts) -> RuntimeOffer:
 def process(pulled: PulledModel, python: str) -> ProcessSpec:
     """Describe the server of a model whose weights are in a Hugging Face cache."""
     planned = pulled.planned
+    weights = planned.weights
+    if weights is None:
+        raise ServeError(
+            f"{planned.model} has no pinned files, so the embedded runtime cannot serve it",
+            "nothing was started",
+            "pin it in the catalogue",
+        )
     command = [python, "-m", "tasks.serve.embedded"]
     command += ["--port", str(planned.port), "--cache", pulled.cache]
-    command += ["--repo", planned.weights.repo, "--revision", planned.weights.revision]
+    command += ["--repo", weights.repo, "--revision", weights.revision]
     command += ["--model", planned.model]
     if planned.dimensions is not None:
         command += ["--dimensions", str(planned.dimensions)]

@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -15,7 +15,7 @@ from flows import report_plan
 from flows.printing import hint, out
 from flows.settings import Settings, load
 from flows.wants import Wants
-from tasks.contracts import HostFacts, Plan
+from tasks.contracts import HostFacts, Plan, Role
 from tasks.errors import UsageError
 from tasks.plan.request import AUTO
 
@@ -40,10 +40,6 @@ As = Annotated[
         "--as", metavar="PROFILE|FILE", help="Plan for a host that is not here: a profile's, or a capture's."
     ),
 ]
-ASSUMED = (
-    "a container engine, the Hugging Face Hub and the Ollama library answer there",
-    "its store is empty and has room",
-)
 
 
 def seen(settings: Settings) -> HostFacts:
@@ -119,8 +115,8 @@ def _here(settings: Settings, wants: Wants, *, everything: bool) -> Plan:
 
 def _elsewhere(settings: Settings, what: str, wants: Wants) -> Plan:
     """Plan for the example host of a profile, or for a captured one."""
-    from flows.planning import shelf, simulated  # noqa: PLC0415  # other commands need neither
-    from tasks.detect.replay import ASSUMED_FREE_BYTES, from_example, read_case, replay  # noqa: PLC0415
+    from flows.planning import ANSWERING, shelf, simulated  # noqa: PLC0415  # other commands need none
+    from tasks.detect.example import ASSUMED_FREE_BYTES, from_example  # noqa: PLC0415  # the same
     from tasks.wording import gib  # noqa: PLC0415  # the same
 
     store = f"its store is empty, with {gib(ASSUMED_FREE_BYTES)} free"
@@ -129,16 +125,18 @@ def _elsewhere(settings: Settings, what: str, wants: Wants) -> Plan:
         profile = what if wants.profile == AUTO else wants.profile
         facts = from_example(profiles[what], host=what)
         chosen = Wants(profile, wants.strict, wants.accept_risk, wants.overrides, wants.vram, wants.ram)
-        assumed = (f"the host is the example of profile {what}", ASSUMED[0], store)
+        assumed = (f"the host is the example of profile {what}", ANSWERING, store)
         return simulated(settings, facts, chosen, assumed=assumed)
     path = Path(what)
     if not path.exists() and os.sep not in what and not what.endswith(".json"):
-        chosen_profile_error(what, profiles)
+        refuse_name(what, profiles)
+    from tasks.detect.replay import read_case, replay  # noqa: PLC0415  # a profile needs no probes
+
     facts = replay(read_case(path), host=path.stem)
-    return simulated(settings, facts, wants, assumed=(ASSUMED[0], store))
+    return simulated(settings, facts, wants, assumed=(ANSWERING, store))
 
 
-def chosen_profile_error(what: str, profiles: Mapping[str, object]) -> None:
+def refuse_name(what: str, profiles: Mapping[str, object]) -> None:
     """Refuse a name that is neither a profile nor a file.
 
     Raises:
@@ -192,10 +190,7 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List the catalogue: every model with its variants, sizes, runtimes and licence."""
-    from typing import get_args  # noqa: PLC0415  # only here
-
     from flows.planning import shelf  # noqa: PLC0415  # the same
-    from tasks.contracts import Role  # noqa: PLC0415  # the same
 
     if role and role not in get_args(Role):
         raise UsageError(

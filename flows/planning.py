@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
@@ -13,14 +13,20 @@ from flows.settings import Settings
 from flows.wants import Wants, parse_size
 from tasks import catalogue
 from tasks.contracts import Catalogue, HostFacts, Plan, RunRecord, RuntimeName, RuntimeOffer, StoreView
-from tasks.detect.look import Where
 from tasks.effects.pids import alive
 from tasks.plan.choose import Request, make_plan
 from tasks.plan.request import parse_overrides
 
+if TYPE_CHECKING:
+    from tasks.detect.look import Where
+
+ANSWERING = "a container engine, the Hugging Face Hub and the Ollama library answer there"
+
 
 def where(settings: Settings) -> Where:
     """Return where detection looks."""
+    from tasks.detect.look import Where  # noqa: PLC0415  # a host that is not here is not looked at
+
     return Where(
         host=settings.host,
         hostname=settings.hostname,
@@ -65,10 +71,11 @@ def planned(
     models = shelf(settings)
     offered = all_offers() if everything else offers(facts)
     request = asked(settings, wants, models, past_of_host=known(records, alive))
-    if not everything:
-        request = replace(request, cloud=())
     view = cache_view(settings, models, offered)
-    return make_plan(facts, models, offers=offered, store=view, request=request)
+    if not everything:
+        return make_plan(facts, models, offers=offered, store=view, request=replace(request, cloud=()))
+    plan = make_plan(answering(facts), models, offers=offered, store=view, request=request)
+    return replace(plan, assumed=(ANSWERING,))
 
 
 def simulated(settings: Settings, facts: HostFacts, wants: Wants, *, assumed: Sequence[str]) -> Plan:
@@ -78,6 +85,16 @@ def simulated(settings: Settings, facts: HostFacts, wants: Wants, *, assumed: Se
     view = StoreView(str(settings.store), {})
     plan = make_plan(facts, models, offers=all_offers(), store=view, request=request)
     return replace(plan, assumed=tuple(assumed))
+
+
+def answering(facts: HostFacts) -> HostFacts:
+    """Return the facts of a host as if all that it needs from outside answered."""
+    return replace(
+        facts,
+        container_engine=replace(facts.container_engine, answers=True),
+        hub=replace(facts.hub, answers=True),
+        ollama_library=replace(facts.ollama_library, answers=True),
+    )
 
 
 def asked(settings: Settings, wants: Wants, models: Catalogue, *, past_of_host: Known) -> Request:

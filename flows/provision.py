@@ -73,9 +73,9 @@ Overrides = Annotated[
     list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*\.[a-z_]+=\S+$")]],
     Field(json_schema_extra={"position": 5}),
 ]
-Cap = Annotated[
-    str, Field(pattern=r"^(\d+(\.\d+)? ?([KMGTkmgt]i?)?[Bb]?)?$", json_schema_extra={"position": 6})
-]
+SIZE = r"^(\d+(\.\d+)? ?([KMGTkmgt]i?)?[Bb]?)?$"
+Vram = Annotated[str, Field(pattern=SIZE, json_schema_extra={"position": 6})]
+Ram = Annotated[str, Field(pattern=SIZE, json_schema_extra={"position": 7})]
 WaitMinutes = Annotated[int, Field(ge=0, le=1440, json_schema_extra={"position": 8})]
 
 
@@ -108,8 +108,8 @@ def provision(  # noqa: PLR0913, PLR0917  # a run form's parameters
     strict: Strict = False,  # noqa: FBT002  # the same
     accept_risk: AcceptRisk = False,  # noqa: FBT002  # the same
     overrides: Overrides | None = None,
-    vram: Cap = "",
-    ram: Cap = "",
+    vram: Vram = "",
+    ram: Ram = "",
     wait_minutes: WaitMinutes = 60,
 ) -> RunRecord | State[RunRecord]:
     """Provision one host.

@@ -89,7 +89,7 @@ def format_plan(plan: Plan, *, explain: bool = False, width: int = WIDTH) -> str
     """
     head = [name for at, name in enumerate(PLAN_HEAD) if _used(plan, at)]
     rows = [[cell for at, cell in enumerate(row) if _used(plan, at)] for row in plan_rows(plan)]
-    apply = f"pmoves plan {plan.profile} on that host" if plan.assumed else f"pmoves provision {plan.profile}"
+    apply = f"pmoves provision {plan.profile}" + (", on such a host" if plan.assumed else "")
     parts = [
         _wrapped(f"{plan.profile}   {plan.host}: {plan.profile_why}", width),
         columns(head, rows),

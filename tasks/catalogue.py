@@ -12,25 +12,18 @@ The shapes are in contracts.py; catalogue_rules.py and catalogue_model_rules.py 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
-from tasks.catalogue_model_rules import model_problems
-from tasks.catalogue_rules import Problems, device_problems, profile_problems, service_problems
-from tasks.contracts import Catalogue, DeviceFact, Model, Profile, Service, Shape
+from tasks.contracts import Catalogue
 from tasks.effects.files import write_atomic
 from tasks.errors import CatalogueError
-from tasks.marked_yaml import Document, Steps, refusal
-from tasks.shapes import S, decode, nearest
 
 __all__ = ["DEFAULT", "load", "load_cached", "nearest", "profile_names"]
-
-N = TypeVar("N", Profile, Service)
 
 DEFAULT = Path(__file__).resolve().parent.parent / "profiles"
 
@@ -38,6 +31,7 @@ _FOLDERS = ("models", "hardware", "services")
 _DEVICES = "devices.yaml"
 _CODE = (
     "catalogue.py",
+    "catalogue_files.py",
     "catalogue_model_rules.py",
     "catalogue_rules.py",
     "contracts.py",
@@ -47,20 +41,8 @@ _CODE = (
 """What reads the files. It stands for the program's version, which takes 30 ms to ask for."""
 
 
-class ModelFile(Shape, frozen=True):
-    """A file below profiles/models."""
-
-    models: tuple[Model, ...]
-
-
-class DeviceFile(Shape, frozen=True):
-    """The file profiles/devices.yaml."""
-
-    devices: tuple[DeviceFact, ...]
-
-
 @dataclass(frozen=True, slots=True)
-class _File:
+class File:
     """A file of the catalogue as it was read. `name` is how a person knows it."""
 
     name: str
@@ -74,7 +56,9 @@ def load(folder: Path = DEFAULT) -> Catalogue:
     Raises:
         CatalogueError: a file is wrong; the first problem is named by file, line and field.
     """
-    return _built(_read(folder))
+    from tasks.catalogue_files import built  # noqa: PLC0415  # YAML, which a kept catalogue does not need
+
+    return built(_read(folder))
 
 
 def load_cached(folder: Path, cache: Path) -> Catalogue:
@@ -89,9 +73,18 @@ def load_cached(folder: Path, cache: Path) -> Catalogue:
     key = _key(files)
     kept = _kept(cache, key)
     if kept is None:
-        kept = _built(files)
+        from tasks.catalogue_files import built  # noqa: PLC0415  # the same
+
+        kept = built(files)
         _keep(cache, key, kept)
     return kept
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of `names` that was probably meant, or None."""
+    from tasks.shapes import nearest as found  # noqa: PLC0415  # the same
+
+    return found(name, names)
 
 
 def profile_names(folder: Path = DEFAULT) -> tuple[str, ...]:
@@ -99,7 +92,7 @@ def profile_names(folder: Path = DEFAULT) -> tuple[str, ...]:
     return tuple(path.stem for path in _paths(folder, "hardware"))
 
 
-def _read(folder: Path) -> dict[str, list[_File]]:
+def _read(folder: Path) -> dict[str, list[File]]:
     """Read all files once, so that what is hashed is what is parsed."""
     paths = {kind: _paths(folder, kind) for kind in _FOLDERS}
     paths["devices"] = [folder / _DEVICES]
@@ -116,76 +109,29 @@ def _paths(folder: Path, kind: str) -> list[Path]:
     entries = sorted(found, key=lambda path: path.stem)
     for path in entries:
         if path.suffix == ".yml":
-            raise refusal(_shown(path, folder), "a catalogue file ends in .yaml")
+            raise _refusal(_shown(path, folder), "a catalogue file ends in .yaml")
     return [path for path in entries if path.suffix == ".yaml"]
 
 
-def _file(path: Path, folder: Path) -> _File:
+def _file(path: Path, folder: Path) -> File:
     name = _shown(path, folder)
     try:
-        return _File(name, path.stem, path.read_bytes())
+        return File(name, path.stem, path.read_bytes())
     except OSError as error:
-        raise refusal(name, f"the file cannot be read ({error.strerror})") from None
+        raise _refusal(name, f"the file cannot be read ({error.strerror})") from None
+
+
+def _refusal(where: str, problem: str) -> CatalogueError:
+    from tasks.marked_yaml import refusal  # noqa: PLC0415  # the same
+
+    return refusal(where, problem)
 
 
 def _shown(path: Path, folder: Path) -> str:
     return str(path.relative_to(folder.parent))
 
 
-def _built(files: Mapping[str, list[_File]]) -> Catalogue:
-    models = _models(files["models"])
-    profiles = _named(files["hardware"], Profile, models=models, problems=profile_problems)
-    services = _named(files["services"], Service, models=models, problems=service_problems)
-    content, document = _decoded(files["devices"][0], DeviceFile)
-    _refuse(document, (), device_problems(content.devices))
-    return Catalogue(models=models, profiles=profiles, services=services, devices=content.devices)
-
-
-def _named(
-    files: list[_File],
-    shape: type[N],
-    *,
-    models: dict[str, Model],
-    problems: Callable[[N, str, Mapping[str, Model]], Problems],
-) -> dict[str, N]:
-    """Return the records of a folder that has one in each file."""
-    found = {}
-    for file in files:
-        record, document = _decoded(file, shape)
-        _refuse(document, (), problems(record, file.stem, models))
-        found[record.name] = record
-    return found
-
-
-def _models(files: list[_File]) -> dict[str, Model]:
-    found: dict[str, tuple[Model, str]] = {}
-    for file in files:
-        content, document = _decoded(file, ModelFile)
-        for index, model in enumerate(content.models):
-            place: Steps = ("models", index)
-            _refuse(document, place, model_problems(model))
-            if model.name in found:
-                problem = f'"{model.name}" is already the name of a model in {found[model.name][1]}'
-                raise document.error((*place, "name"), problem)
-            found[model.name] = (model, f"{document.name}:{document.line((*place, 'name'))}")
-    return {name: found[name][0] for name in sorted(found)}
-
-
-def _decoded(file: _File, shape: type[S]) -> tuple[S, Document]:
-    try:
-        text = file.content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise refusal(file.name, f"byte {error.start} is not UTF-8 text") from None
-    return decode(text, shape, name=file.name)
-
-
-def _refuse(document: Document, place: Steps, problems: Problems) -> None:
-    """Raise the first problem, if there is one."""
-    for steps, problem in problems:
-        raise document.error((*place, *steps), problem)
-
-
-def _key(files: Mapping[str, list[_File]]) -> str:
+def _key(files: Mapping[str, list[File]]) -> str:
     """Return a digest of all that decides what the catalogue is: the files, and the code that reads them."""
     parts = [(name, Path(__file__).with_name(name).read_bytes()) for name in _CODE]
     parts += [(file.name, file.content) for kind in files.values() for file in kind]

@@ -403,9 +403,13 @@ class Wish(Shape, frozen=True):
 
 
 class Limits(Shape, frozen=True):
-    """What a plan leaves alone. `margin_bytes` stays free on each device; chosen, not measured."""
+    """What a plan leaves alone. `margin_bytes` stays free on each device; chosen, not measured.
+
+    Without `accelerators` the bundle runs in main memory alone, whatever else is there.
+    """
 
     margin_bytes: int = 512 << 20
+    accelerators: bool = True
 
 
 class ExampleDevice(Shape, frozen=True):

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from tasks.catalogue import DEFAULT, DeviceFile, ModelFile
+from tasks.catalogue import DEFAULT
+from tasks.catalogue_files import DeviceFile, ModelFile
 from tasks.contracts import Plan, PlanChange, Profile, Service
 from tasks.effects.files import write_atomic
 

@@ -16,6 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 MINILM = "all-minilm-l6-v2"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let golden files be written again; the difference is then read before it is committed."""
+    parser.addoption("--update-golden", action="store_true", help="write the golden files of the tests again")
+
+
 @pytest.fixture(autouse=True)
 def _fenced(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -18,7 +18,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks import catalogue, marked_yaml, shapes
+from tasks import catalogue, catalogue_files, marked_yaml, shapes
 from tasks.contracts import Catalogue
 from tasks.errors import CatalogueError
 from tasks.shapes import S
@@ -334,9 +334,9 @@ def test_change_of_the_code_is_seen(folder: Path, cache: Path, monkeypatch: pyte
 
 
 def test_code_that_decides_is_all_there() -> None:
-    """A kept catalogue depends on all of the code that catalogue.py reads files with."""
-    source = Path(catalogue.__file__).read_text()
-    imported = {f"{name}.py" for name in re.findall(r"^from tasks\.(\w+) import", source, re.MULTILINE)}
+    """A kept catalogue depends on all of the code that files are read with."""
+    source = "".join(Path(one.__file__).read_text() for one in (catalogue, catalogue_files))
+    imported = {f"{name}.py" for name in re.findall(r"^ *from tasks\.(\w+) import", source, re.MULTILINE)}
 
     assert {*imported, "catalogue.py"} - {"errors.py"} == set(catalogue._CODE)
 

@@ -13,11 +13,10 @@ from tasks.contracts import EngineGpu, HostFacts, Proxy, Reach
 from tasks.detect import board, disks, host
 from tasks.detect.accelerators import accelerators
 from tasks.detect.engine import gpu_style
+from tasks.detect.outside import ENGINE, HUB, LIBRARY
 from tasks.detect.root import Root
 from tasks.effects.containers import EngineError, EngineInfo, engine_info
 from tasks.effects.network import reach
-
-ENGINE, HUB, LIBRARY = "container engine", "Hugging Face Hub", "Ollama library"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,19 +22,11 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from tasks.contracts import (
-    Accelerator,
-    Cpu,
     Disk,
     EngineGpu,
-    Example,
-    ExampleDevice,
     HostFacts,
-    Jetson,
-    Memory,
-    Profile,
     Proxy,
     Reach,
-    System,
     Unknown,
 )
 from tasks.detect import disks
@@ -44,30 +36,21 @@ from tasks.detect.accelerators.nvml_answer import LIBRARY_NOT_FOUND
 from tasks.detect.board import board, jetson
 from tasks.detect.case_file import Case, plain, read_case, refusal, shaped
 from tasks.detect.engine import gpu_style
-from tasks.detect.look import ENGINE, HUB, LIBRARY, engine_reach
+from tasks.detect.example import ASSUMED, ASSUMED_FREE_BYTES, NOT_KNOWN
+from tasks.detect.look import engine_reach
+from tasks.detect.outside import ENGINE, HUB, LIBRARY
 from tasks.detect.root import CapturedRoot
-from tasks.detect.unified import share
 from tasks.effects.containers import EngineInfo
 
-__all__ = ["from_example", "read_case", "replay"]
+__all__ = ["read_case", "replay"]
 
-ASSUMED_FREE_BYTES = 1 << 40
-EXAMPLE_AVAILABLE_PERCENT = 94
-EXAMPLE_CORES = 8
 MOST_BYTES = 1 << 60
 """No host has so much memory: what says more is not a host's answer."""
 
-ASSUMED = "assumed"
 NOT_TOLD = "assumed: the capture does not tell"
 NO_ENGINE = "no engine answered when the capture was written"
-NOT_KNOWN = "not known"
-EXAMPLE = Unknown("an example host")
 NO_LIBRARY = {"code": LIBRARY_NOT_FOUND, "says": "NVML Shared Library Not Found"}
-ARCHITECTURE, MODEL, COMPATIBLE = (
-    "proc/sys/kernel/arch",
-    "proc/device-tree/model",
-    "proc/device-tree/compatible",
-)
+ARCHITECTURE = "proc/sys/kernel/arch"
 
 
 def replay(case: dict[str, Any], *, host: str, assumed_free_bytes: int = ASSUMED_FREE_BYTES) -> HostFacts:
@@ -103,32 +86,6 @@ def replay(case: dict[str, Any], *, host: str, assumed_free_bytes: int = ASSUMED
     if not all(0 <= number < MOST_BYTES for number in _sizes(facts)):
         raise refusal(name, "tells an amount of memory that no host has")
     return facts
-
-
-def from_example(profile: Profile, *, host: str) -> HostFacts:
-    """Make up a bare host of the kind that a profile is for."""
-    example = profile.example
-    total = example.memory_mib << 20
-    memory = Memory(total, total * EXAMPLE_AVAILABLE_PERCENT // 100)
-    flags = ("avx2",) if example.architecture == "x86_64" else ()
-    return HostFacts(
-        host=host,
-        seen_at="",
-        system=System(host, EXAMPLE, NOT_KNOWN, example.architecture, NOT_KNOWN),
-        cpu=Cpu(EXAMPLE, EXAMPLE, EXAMPLE_CORES, EXAMPLE_CORES, flags),
-        memory=memory,
-        disks=tuple(
-            Disk(purpose, "/", "/", "unknown", ASSUMED_FREE_BYTES, ASSUMED_FREE_BYTES)
-            for purpose in ("store", "state")
-        ),
-        accelerators=tuple(_devices(example, memory)),
-        board=_board(example),
-        container_engine=_assumed(ENGINE),
-        hub=_assumed(HUB),
-        ollama_library=_assumed(LIBRARY),
-        jetson=Jetson(example.chip, EXAMPLE, EXAMPLE, EXAMPLE) if example.chip else None,
-        engine_gpu=EngineGpu("unknown", EXAMPLE.unknown),
-    )
 
 
 # --- a capture -----------------------------------------------------------------------------------
@@ -186,46 +143,6 @@ def _sizes(facts: HostFacts) -> Iterator[int]:
         numbers += [one.memory_reserved_bytes, one.memory_used_bytes]
         numbers += [process.memory_bytes for process in one.processes]
     return (number for number in numbers if isinstance(number, int))
-
-
-# --- an example ----------------------------------------------------------------------------------
-
-
-def _devices(example: Example, memory: Memory) -> Iterator[Accelerator]:
-    vendors = [one.vendor for one in example.devices]
-    for at, one in enumerate(example.devices):
-        yield _device(one, vendors[:at].count(one.vendor), memory)
-
-
-def _device(one: ExampleDevice, index: int, memory: Memory) -> Accelerator:
-    own, shared = one.memory_mib << 20, share(memory)
-    return Accelerator(
-        vendor=one.vendor,
-        name=one.name,
-        uuid=EXAMPLE,
-        memory_total_bytes=_least(own, shared.total_bytes) if one.unified else own,
-        memory_free_bytes=_least(own, shared.free_bytes) if one.unified else own,
-        compute_capability=one.compute_capability or EXAMPLE,
-        driver=EXAMPLE,
-        index=index,
-        bus_id=EXAMPLE,
-        runtime=EXAMPLE,
-        memory_reserved_bytes=shared.kept_bytes if one.unified else 0,
-        memory_used_bytes=EXAMPLE if one.unified else 0,
-        unified=one.unified,
-    )
-
-
-def _least(limit: int, value: int | Unknown) -> int | Unknown:
-    return value if isinstance(value, Unknown) else min(limit, value)
-
-
-def _board(example: Example) -> str | Unknown:
-    """Return the board as the probe names it, whose device tree has this model and this chip."""
-    model = example.board or example.chip or ""
-    if model.startswith("jetson"):
-        return model
-    return board(CapturedRoot(held={MODEL: model, COMPATIBLE: f"nvidia,{example.chip}"}))
 
 
 # --- both ----------------------------------------------------------------------------------------

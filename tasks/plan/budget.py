@@ -61,6 +61,9 @@ class Pools:
 
 def pools(facts: HostFacts, limits: Limits, request: Request) -> Pools:
     """Return the pools of a host, with what the plan may use of each."""
+    if not limits.accelerators:
+        main = _main(facts, request)
+        return Pools((main,) if main else ())
     if isinstance(facts.accelerators, Unknown):
         main = _main(facts, request)
         return Pools(

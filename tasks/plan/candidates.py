@@ -34,10 +34,14 @@ Offers = Mapping[RuntimeName, RuntimeOffer]
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a variant cannot be had in some place; an empty variant means the whole model."""
+    """Why a variant cannot be had in some place; an empty variant means the whole model.
+
+    `quant` is the variant's place in the order of preference, as in `Candidate`.
+    """
 
     variant: str
     why: str
+    quant: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ class Maker:
         for quant, variant in enumerate(self._variants(wish, model, reasons)):
             tables: dict[tuple[RuntimeName, bool], Loads] = {}
             for place in there:
-                runtime = self._runtime(model, variant, place, reasons=reasons)
+                runtime = self._runtime(model, variant, place, quant=quant, reasons=reasons)
                 if runtime is None:
                     continue
                 key = (runtime, place.on_gpu)
@@ -117,7 +121,7 @@ class Maker:
         )
 
     def _runtime(
-        self, model: Model, variant: Variant, place: Place, *, reasons: dict[Refusal, None]
+        self, model: Model, variant: Variant, place: Place, *, quant: int, reasons: dict[Refusal, None]
     ) -> RuntimeName | None:
         """Return the first runtime that can serve a variant from a place."""
         silent = []
@@ -128,18 +132,18 @@ class Maker:
                 continue
             if model.gated and runtime != "ollama" and not self.request.hub_token:
                 why = f"{model.name} is gated on the Hub and there is no token (set HF_TOKEN)"
-                reasons[Refusal(variant.name, why)] = None
+                reasons[Refusal(variant.name, why, quant)] = None
                 continue
             if self._never(runtime, place, model):
                 continue
             if reason := self._cannot(runtime, place):
-                reasons[Refusal(variant.name, f"{model.name} {variant.name}: {reason}")] = None
+                reasons[Refusal(variant.name, f"{model.name} {variant.name}: {reason}", quant)] = None
                 continue
             return runtime
         if silent:
             why = listed(list(dict.fromkeys(silent)))
             text = f"{model.name} needs {' or '.join(variant.runtimes)}: {why}"
-            reasons[Refusal(variant.name, text)] = None
+            reasons[Refusal(variant.name, text, quant)] = None
         return None
 
     def _never(self, runtime: RuntimeName, place: Place, model: Model) -> bool:

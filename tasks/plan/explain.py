@@ -80,10 +80,10 @@ class Explainer:
         for refusal in table.refused.get(name, ()):
             if refusal.variant in placed or refusal.why in done:
                 continue
+            if chosen is not None and chosen.model.name == name and refusal.quant > chosen.quant:
+                return
             done.add(refusal.why)
             yield Rung("runtime", refusal.why, refusal.why)
-            if chosen is not None and chosen.model.name == name and chosen.variant.name == refusal.variant:
-                return
 
     def _kinds(self, role: int, name: str, rest: Fill) -> Iterator[Rung]:
         """Yield the places that are better than the chosen one, each at the foot of all other ladders."""
@@ -247,7 +247,7 @@ class Explainer:
         """Say why something is not taken although it would fit."""
         mates = [self.tables[at].wish.role for at in self._group(role) if at != role]
         if mates and kind:
-            return f"it would fit, but {listed(mates)} take turns in the same server, and it has one KV type"
+            return f"it would fit, but it shares a server with {listed(mates)}, and a server has one KV type"
         sharers = [
             self.tables[at].wish.role for at, choice in enumerate(self.choices) if choice.shares == role
         ]

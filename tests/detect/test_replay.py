@@ -21,8 +21,9 @@ from flows.settings import load
 from tasks.contracts import Example, ExampleDevice, HostFacts, Match, Profile, Unknown
 from tasks.detect import capture, case_file, host
 from tasks.detect.accelerators import accelerators, nvidia
+from tasks.detect.example import ASSUMED_FREE_BYTES, from_example
 from tasks.detect.look import Where, look
-from tasks.detect.replay import ASSUMED_FREE_BYTES, NO_LIBRARY, from_example, read_case, replay
+from tasks.detect.replay import NO_LIBRARY, read_case, replay
 from tasks.detect.root import CapturedRoot, Root
 from tasks.errors import UsageError
 from tests.lab.cases import HOSTS, part, plant, replay_planted

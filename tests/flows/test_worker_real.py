@@ -96,14 +96,32 @@ def test_the_form_has_drop_downs_and_help(worked: LabHost) -> None:
     """The schema that the UI makes its form of has choices, bounds and descriptions, in order."""
     fields = deployment(worked, "embedded")["parameter_openapi_schema"]["properties"]
 
-    assert ["profile", "host", "dry_run", "strict", "wait_minutes"] == sorted(
-        fields, key=lambda name: fields[name]["position"]
-    )
+    names = [
+        "profile",
+        "host",
+        "dry_run",
+        "strict",
+        "accept_risk",
+        "overrides",
+        "vram",
+        "ram",
+        "wait_minutes",
+    ]
+    assert names == sorted(fields, key=lambda name: fields[name]["position"])
     assert {"auto", "embedded", "jetson"} <= set(fields["profile"]["enum"])
     assert all(field["description"] for field in fields.values())
 
 
-@pytest.mark.parametrize("parameters", [{"profile": "jetsn"}, {"host": "No Such"}, {"wait_minutes": -1}])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"profile": "jetsn"},
+        {"host": "No Such"},
+        {"wait_minutes": -1},
+        {"overrides": ["llm context 16384"]},
+        {"vram": "a lot"},
+    ],
+)
 def test_a_bad_value_is_refused_before_a_run_exists(worked: LabHost, parameters: dict[str, Any]) -> None:
     """The server refuses what the form should not have let through."""
     wanted = deployment(worked, "embedded")["id"]

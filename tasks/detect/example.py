@@ -1,0 +1,105 @@
+"""A profile's example host, as detection would describe it. Pure.
+
+Nothing is read and nothing asked, so that a plan for it takes no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tasks.contracts import (
+    Accelerator,
+    Cpu,
+    Disk,
+    EngineGpu,
+    Example,
+    ExampleDevice,
+    HostFacts,
+    Jetson,
+    Memory,
+    Profile,
+    Reach,
+    System,
+    Unknown,
+)
+from tasks.detect.board import board
+from tasks.detect.outside import ENGINE, HUB, LIBRARY
+from tasks.detect.root import CapturedRoot
+from tasks.detect.unified import share
+
+ASSUMED_FREE_BYTES = 1 << 40
+"""Room in the store of a host that is not here."""
+
+ASSUMED = "assumed"
+NOT_KNOWN = "not known"
+EXAMPLE = Unknown("an example host")
+EXAMPLE_AVAILABLE_PERCENT = 94
+EXAMPLE_CORES = 8
+MODEL, COMPATIBLE = "proc/device-tree/model", "proc/device-tree/compatible"
+
+
+def from_example(profile: Profile, *, host: str) -> HostFacts:
+    """Make up a bare host of the kind that a profile is for."""
+    example = profile.example
+    total = example.memory_mib << 20
+    memory = Memory(total, total * EXAMPLE_AVAILABLE_PERCENT // 100)
+    flags = ("avx2",) if example.architecture == "x86_64" else ()
+    return HostFacts(
+        host=host,
+        seen_at="",
+        system=System(host, EXAMPLE, NOT_KNOWN, example.architecture, NOT_KNOWN),
+        cpu=Cpu(EXAMPLE, EXAMPLE, EXAMPLE_CORES, EXAMPLE_CORES, flags),
+        memory=memory,
+        disks=tuple(
+            Disk(purpose, "/", "/", "unknown", ASSUMED_FREE_BYTES, ASSUMED_FREE_BYTES)
+            for purpose in ("store", "state")
+        ),
+        accelerators=tuple(_devices(example, memory)),
+        board=_board(example),
+        container_engine=_assumed(ENGINE),
+        hub=_assumed(HUB),
+        ollama_library=_assumed(LIBRARY),
+        jetson=Jetson(example.chip, EXAMPLE, EXAMPLE, EXAMPLE) if example.chip else None,
+        engine_gpu=EngineGpu("unknown", EXAMPLE.unknown),
+    )
+
+
+def _devices(example: Example, memory: Memory) -> Iterator[Accelerator]:
+    vendors = [one.vendor for one in example.devices]
+    for at, one in enumerate(example.devices):
+        yield _device(one, vendors[:at].count(one.vendor), memory)
+
+
+def _device(one: ExampleDevice, index: int, memory: Memory) -> Accelerator:
+    own, shared = one.memory_mib << 20, share(memory)
+    return Accelerator(
+        vendor=one.vendor,
+        name=one.name,
+        uuid=EXAMPLE,
+        memory_total_bytes=_least(own, shared.total_bytes) if one.unified else own,
+        memory_free_bytes=_least(own, shared.free_bytes) if one.unified else own,
+        compute_capability=one.compute_capability or EXAMPLE,
+        driver=EXAMPLE,
+        index=index,
+        bus_id=EXAMPLE,
+        runtime=EXAMPLE,
+        memory_reserved_bytes=shared.kept_bytes if one.unified else 0,
+        memory_used_bytes=EXAMPLE if one.unified else 0,
+        unified=one.unified,
+    )
+
+
+def _least(limit: int, value: int | Unknown) -> int | Unknown:
+    return value if isinstance(value, Unknown) else min(limit, value)
+
+
+def _board(example: Example) -> str | Unknown:
+    """Return the board as the probe names it, whose device tree has this model and this chip."""
+    model = example.board or example.chip or ""
+    if model.startswith("jetson"):
+        return model
+    return board(CapturedRoot(held={MODEL: model, COMPATIBLE: f"nvidia,{example.chip}"}))
+
+
+def _assumed(name: str) -> Reach:
+    return Reach(name, NOT_KNOWN, answers=True, detail=ASSUMED)

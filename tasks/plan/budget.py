@@ -61,14 +61,9 @@ class Pools:
 
 def pools(facts: HostFacts, limits: Limits, request: Request) -> Pools:
     """Return the pools of a host, with what the plan may use of each."""
-    if not limits.accelerators:
+    if isinstance(facts.accelerators, Unknown) or not limits.accelerators:
         main = _main(facts, request)
-        return Pools((main,) if main else ())
-    if isinstance(facts.accelerators, Unknown):
-        main = _main(facts, request)
-        return Pools(
-            (main,) if main else (), (f"no accelerator is planned on: {facts.accelerators.unknown}",)
-        )
+        return Pools((main,) if main else (), _unknown(facts))
     found: list[Pool] = []
     left_out: list[str] = []
     margin = 0 if request.accept_risk else limits.margin_bytes
@@ -82,6 +77,12 @@ def pools(facts: HostFacts, limits: Limits, request: Request) -> Pools:
             found.append(_device(name, device, margin=margin, request=request))
     main = None if any(one.main for one in found) else _main(facts, request)
     return Pools((*found, *([main] if main else [])), tuple(left_out))
+
+
+def _unknown(facts: HostFacts) -> tuple[str, ...]:
+    if not isinstance(facts.accelerators, Unknown):
+        return ()
+    return (f"no accelerator is planned on: {facts.accelerators.unknown}",)
 
 
 def _device(name: str, device: Accelerator, *, margin: int, request: Request) -> Pool:

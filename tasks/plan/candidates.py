@@ -13,6 +13,7 @@ from tasks.contracts import (
     Catalogue,
     HostFacts,
     KvType,
+    Limits,
     Measured,
     Model,
     Need,
@@ -23,11 +24,11 @@ from tasks.contracts import (
 )
 from tasks.plan.budget import Pools
 from tasks.plan.loads import Candidate, Loads, contexts
-from tasks.plan.memory import Setting, need
+from tasks.plan.memory import Setting, need, read_bytes
 from tasks.plan.places import Place, places
 from tasks.plan.request import Request
 from tasks.plan.support import BY_NAME, why_not
-from tasks.wording import listed
+from tasks.wording import gib, listed
 
 Offers = Mapping[RuntimeName, RuntimeOffer]
 
@@ -65,6 +66,7 @@ class Maker:
     pools: Pools
     offers: Offers
     request: Request
+    limits: Limits = field(default_factory=Limits)
 
     def table(self, wish: Wish) -> Table:
         """Return the candidates of one role's wish."""
@@ -136,7 +138,9 @@ class Maker:
                 continue
             if self._never(runtime, place, model):
                 continue
-            if reason := self._cannot(runtime, place):
+            if reason := self._too_slow(model, variant, place, runtime=runtime) or self._cannot(
+                runtime, place
+            ):
                 reasons[Refusal(variant.name, f"{model.name} {variant.name}: {reason}", quant)] = None
                 continue
             return runtime
@@ -156,6 +160,13 @@ class Maker:
         if model.attention is None or not (row.splits_layers or row.splits_tensors):
             return True
         return row.splits_tensors and not _divides(model, place)
+
+    def _too_slow(self, model: Model, variant: Variant, place: Place, *, runtime: RuntimeName) -> str:
+        """Return why a CPU is no place for a model that writes text, where it is none."""
+        read, most = read_bytes(model, variant.size_bytes(runtime)), self.limits.cpu_read_bytes
+        if place.on_gpu or model.attention is None or read <= most:
+            return ""
+        return f"on a CPU each token would read {gib(read)}, and {gib(most)} is the most that is not too slow"
 
     def _cannot(self, runtime: RuntimeName, place: Place) -> str:
         """Return why a runtime cannot use the hardware of a place."""

@@ -90,7 +90,7 @@ class _Planner:
 
     @cached_property
     def maker(self) -> Maker:
-        return Maker(self.facts, self.catalogue, self.pools, self.offers, self.request)
+        return Maker(self.facts, self.catalogue, self.pools, self.offers, self.request, self.profile.limits)
 
     @cached_property
     def tables(self) -> tuple[Table, ...]:

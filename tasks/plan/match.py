@@ -109,8 +109,9 @@ def _kind(match: Match, facts: HostFacts) -> int:
         return BOARD
     if match.accelerator is not None:
         return DEVICE
-    has_devices = not isinstance(facts.accelerators, Unknown) and bool(facts.accelerators)
-    return WHATEVER if has_devices and not match.min_memory_bytes else MAIN_MEMORY
+    devices = () if isinstance(facts.accelerators, Unknown) else facts.accelerators
+    usable = any(_bytes(device) for device in devices)
+    return WHATEVER if usable and not match.min_memory_bytes else MAIN_MEMORY
 
 
 def _named(match: Match, facts: HostFacts) -> str:

@@ -97,6 +97,13 @@ def is_pooled(model: Model) -> bool:
     return bool(model.roles) and set(model.roles) <= {"embeddings", "reranker"}
 
 
+def read_bytes(model: Model, weights_bytes: int) -> int:
+    """Return how much of the weights one token reads: all, or the active share of a mixture of experts."""
+    if model.active_parameters and model.parameters:
+        return weights_bytes * model.active_parameters // model.parameters
+    return weights_bytes
+
+
 def compute_bytes(model: Model, variant: Variant, *, runtime: RuntimeName, setting: Setting) -> int:
     """Return the estimate for scratch buffers."""
     if model.attention is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tasks.contracts import DeviceFact, Measured, Model, Need, Speed
 from tasks.plan.budget import Pool
-from tasks.plan.memory import is_pooled
+from tasks.plan.memory import is_pooled, read_bytes
 
 EFFICIENCY_PERCENT, SPARSE_EFFICIENCY_PERCENT = 70, 35
 """Of a card's memory bandwidth, what llama.cpp reaches while it writes one answer: an estimate. Known
@@ -47,10 +47,8 @@ def speed(
     known = [fact for fact in facts if fact is not None]
     if len(known) < len(facts) or not known:
         return None
-    read, percent = need.weights_bytes, EFFICIENCY_PERCENT
-    if model.active_parameters and model.parameters:
-        read = read * model.active_parameters // model.parameters
-        percent = SPARSE_EFFICIENCY_PERCENT
+    read = read_bytes(model, need.weights_bytes)
+    percent = EFFICIENCY_PERCENT if read == need.weights_bytes else SPARSE_EFFICIENCY_PERCENT
     seconds = sum(read / len(known) / fact.memory_bytes_per_s for fact in known)
     per_s = percent / 100 / seconds if seconds else 0.0
     gb_s = min(fact.memory_bytes_per_s for fact in known) / 1e9

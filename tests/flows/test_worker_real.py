@@ -11,12 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
+from tasks import catalogue
 from tests.conftest import ROOT
 from tests.lab.host import LabHost, until
 
 pytestmark = pytest.mark.real
 
-DEPLOYMENTS = {"auto", "embedded", "cpu-only", "jetson", "rtx-3090-ti", "rtx-4090", "rtx-5090", "dual-gpu"}
+DEPLOYMENTS = {"auto", *catalogue.profile_names()}
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ class Maker:
     pools: Pools
     offers: Offers
     request: Request
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits
 
     def table(self, wish: Wish) -> Table:
         """Return the candidates of one role's wish."""
@@ -97,6 +97,9 @@ class Maker:
             for place in there:
                 runtime = self._runtime(model, variant, place, quant=quant, reasons=reasons)
                 if runtime is None:
+                    continue
+                if not place.on_gpu and (why := self._too_slow(wish, model, variant, runtime=runtime)):
+                    reasons[Refusal(variant.name, f"{model.name} {variant.name}: {why}", quant)] = None
                     continue
                 key = (runtime, place.on_gpu)
                 if key not in tables:
@@ -138,9 +141,7 @@ class Maker:
                 continue
             if self._never(runtime, place, model):
                 continue
-            if reason := self._too_slow(model, variant, place, runtime=runtime) or self._cannot(
-                runtime, place
-            ):
+            if reason := self._cannot(runtime, place):
                 reasons[Refusal(variant.name, f"{model.name} {variant.name}: {reason}", quant)] = None
                 continue
             return runtime
@@ -161,10 +162,11 @@ class Maker:
             return True
         return row.splits_tensors and not _divides(model, place)
 
-    def _too_slow(self, model: Model, variant: Variant, place: Place, *, runtime: RuntimeName) -> str:
-        """Return why a CPU is no place for a model that writes text, where it is none."""
+    def _too_slow(self, wish: Wish, model: Model, variant: Variant, *, runtime: RuntimeName) -> str:
+        """Return why a CPU is no place for a model that writes text, unless a person wants it there."""
         read, most = read_bytes(model, variant.size_bytes(runtime)), self.limits.cpu_read_bytes
-        if place.on_gpu or model.attention is None or read <= most:
+        wanted = any(self.request.override(wish.role, model.name, key) for key in ("residency", "device"))
+        if wanted or self.request.accept_risk or model.attention is None or read <= most:
             return ""
         return f"on a CPU each token would read {gib(read)}, and {gib(most)} is the most that is not too slow"
 

@@ -9,11 +9,19 @@ from tasks.contracts import (
     Accelerator,
     Attention,
     Catalogue,
+    Example,
+    HostFacts,
+    Limits,
+    Match,
     Model,
     OllamaTag,
+    Plan,
+    Profile,
     Role,
     RuntimeName,
     RuntimeOffer,
+    Service,
+    StoreView,
     Unknown,
     UnpinnedRepo,
     Variant,
@@ -21,6 +29,7 @@ from tasks.contracts import (
 )
 from tasks.plan.budget import Pool, Pools
 from tasks.plan.candidates import Maker, Table
+from tasks.plan.choose import make_plan
 from tasks.plan.fill import Board
 from tasks.plan.preference import CLOUD, NOTHING, Choice, Choices, Values, cost, shared_values
 from tasks.plan.request import Request
@@ -89,7 +98,7 @@ def tables_of(
     """Return the candidates of each wish."""
     catalogue = Catalogue({one.name: one for one in models}, {}, {}, ())
     facts = make_host(cards=Unknown("not asked"))
-    maker = Maker(facts, catalogue, Pools(pools), ALL_OFFERS, request or Request())
+    maker = Maker(facts, catalogue, Pools(pools), ALL_OFFERS, request or Request(), Limits())
     return tuple(maker.table(wish) for wish in wishes)
 
 
@@ -166,3 +175,36 @@ def _fits(choices: Choices, board: Board) -> bool:
         sum(size for inner, size in cut.items() if set(inner) <= set(where)) <= sum(free[at] for at in where)
         for where in {tuple(sorted(one)) for one in cut}
     )
+
+
+# --- whole plans ---------------------------------------------------------------------------------
+
+
+def shelf_of(
+    models: tuple[Model, ...],
+    wishes: tuple[Wish, ...],
+    *,
+    services: tuple[Service, ...] = (),
+    limits: Limits | None = None,
+) -> Catalogue:
+    """Return a catalogue with one profile, "lab", that fits every host and wishes for a bundle."""
+    profile = Profile(
+        name="lab",
+        title="Lab",
+        hardware="any",
+        match=Match(),
+        bundle=wishes,
+        example=Example(memory_mib=1024),
+        limits=limits or Limits(margin_bytes=0),
+    )
+    return Catalogue(
+        {one.name: one for one in models}, {"lab": profile}, {one.name: one for one in services}, ()
+    )
+
+
+def planned_on(
+    facts: HostFacts, shelf: Catalogue, request: Request | None = None, *, store: StoreView | None = None
+) -> Plan:
+    """Plan a host with every runtime there is."""
+    view = store or StoreView("/store", {})
+    return make_plan(facts, shelf, offers=ALL_OFFERS, store=view, request=request or Request("lab"))

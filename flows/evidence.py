@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 
-from flows.picture_text import blocks
+from flows.picture import title
+from flows.picture_svg import svg
 from flows.report import SERVER_HEAD, Rows, server_rows
 from flows.report_facts import fact_rows
-from flows.report_plan import PLAN_HEAD, plan_rows, plan_summary, service_line
+from flows.report_plan import plan_summary, plan_table, service_line
 from tasks.contracts import Plan, RunRecord
 
 
@@ -40,31 +42,40 @@ def markdown_run(record: RunRecord) -> str:
 
 def _decided(plan: Plan) -> list[str]:
     """Write the reasons below the table: Prefect's UI does not wrap a table's cells."""
+    head, rows = plan_table(plan)
     why = [f"- **{one.role}** {one.verdict}: {escape(one.why)}" for one in plan.decisions]
+    return [
+        "## Decided",
+        f"Profile **{escape(plan.profile)}**: {escape(plan.profile_why)}",
+        markdown([name.capitalize() for name in head], rows),
+        "\n".join(why),
+        escape(plan_summary(plan)),
+        *([picture(plan)] if plan.devices else []),
+        *_steps(plan),
+        *_services(plan),
+        "\n".join(f"- {escape(line)}" for line in (*plan.marks, *plan.advice)),
+    ]
+
+
+def picture(plan: Plan) -> str:
+    """Write a plan's memory picture into the page itself: Prefect's UI shows such an image."""
+    data = b64encode(svg(plan).encode()).decode()
+    return f"![{escape(title(plan))}](data:image/svg+xml;base64,{data})"
+
+
+def _steps(plan: Plan) -> list[str]:
     steps = [
         f"- {one.role}: {'**taken**' if step.taken else 'refused'}: {escape(step.text)}"
         for one in plan.decisions
         if one.verdict != "kept"
         for step in one.steps
     ]
-    picture = ["### Memory", f"```\n{blocks(plan, 100)}\n```"] if plan.devices else []
-    ladder = ["### Every step", "\n".join(steps)] if steps else []
-    services = (
-        ["### Services", "\n".join(f"- {escape(service_line(one))}" for one in plan.services)]
-        if plan.services
-        else []
-    )
-    return [
-        "## Decided",
-        f"Profile **{escape(plan.profile)}**: {escape(plan.profile_why)}",
-        markdown([name.capitalize() for name in PLAN_HEAD], plan_rows(plan)),
-        "\n".join(why),
-        escape(plan_summary(plan)),
-        *picture,
-        *ladder,
-        *services,
-        "\n".join(f"- {escape(line)}" for line in (*plan.marks, *plan.advice)),
-    ]
+    return ["### Every step", "\n".join(steps)] if steps else []
+
+
+def _services(plan: Plan) -> list[str]:
+    lines = [f"- {escape(service_line(one))}" for one in plan.services]
+    return ["### Services", "\n".join(lines)] if lines else []
 
 
 def _measured(record: RunRecord) -> list[str]:

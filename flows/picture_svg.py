@@ -241,7 +241,7 @@ def _figures(row: Row, frame: Frame, y: float, *, indent: int) -> list[str]:
 def _legend(plan: Plan) -> list[tuple[str, str]]:
     """Explain the shades and the hatch, as far as the picture has them."""
     pieces = [one for device in plan.devices for one in segments(device)]
-    parts = {one.part for one in pieces}
+    parts = {part.part for piece in pieces for one in piece.held for part in one.parts}
     shades = [(f"shade shade-{PARTS.index(part)}", PART_WORDS[part]) for part in PARTS if part in parts]
     turns = [("hatched", f"{TURNS}: as wide as the largest of them")]
     return [*shades, *(turns if any(one.kind == "group" for one in pieces) else [])]

@@ -43,6 +43,17 @@ def plan_rows(plan: Plan) -> Rows:
     return [_row(one, placed.get(one.role)) for one in plan.decisions]
 
 
+def plan_table(plan: Plan) -> tuple[list[str], Rows]:
+    """Return head and rows without contexts, speeds and downloads where there are none."""
+    rows = plan_rows(plan)
+    used = [
+        at
+        for at, name in enumerate(PLAN_HEAD)
+        if name not in {"CONTEXT", "SPEED", "DOWNLOAD"} or any(row[at] for row in rows)
+    ]
+    return [PLAN_HEAD[at] for at in used], [[row[at] for at in used] for row in rows]
+
+
 def _row(one: Decision, model: PlannedModel | None) -> tuple[str, ...]:
     if model is None:
         return (one.role, one.verdict, "", "", one.residency, "", "", "", "", "")
@@ -87,8 +98,7 @@ def format_plan(plan: Plan, *, explain: bool = False, width: int = WIDTH) -> str
         explain: write every step of every role's ladder, not the decision alone.
         width: columns of the terminal.
     """
-    head = [name for at, name in enumerate(PLAN_HEAD) if _used(plan, at)]
-    rows = [[cell for at, cell in enumerate(row) if _used(plan, at)] for row in plan_rows(plan)]
+    head, rows = plan_table(plan)
     apply = f"pmoves provision {plan.profile}" + (", on such a host" if plan.assumed else "")
     parts = [
         _wrapped(f"{plan.profile}   {plan.host}: {plan.profile_why}", width),
@@ -103,13 +113,6 @@ def format_plan(plan: Plan, *, explain: bool = False, width: int = WIDTH) -> str
         *(_wrapped(line, width) for line in plan.advice),
     ]
     return "\n".join(parts)
-
-
-def _used(plan: Plan, column: int) -> bool:
-    """Tell whether a column says anything: contexts and speeds are left out where there are none."""
-    return PLAN_HEAD[column] not in {"CONTEXT", "SPEED", "DOWNLOAD"} or any(
-        row[column] for row in plan_rows(plan)
-    )
 
 
 def _why(one: Decision, *, explain: bool, width: int) -> list[str]:

@@ -43,6 +43,7 @@ class Refusal:
     variant: str
     why: str
     quant: int = -1
+    on_gpu: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Table:
     refused: Mapping[str, tuple[Refusal, ...]]
     cloud: bool = False
     forced: bool = False
+    shares: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,9 @@ class Maker:
         if none and none.value == "none":
             found = []
         cloud = "cloud" in wish.may and bool(self.request.cloud)
-        return Table(
-            wish, models, tuple(found), refused, cloud=cloud, forced=_is_forced(wish, models, self.request)
-        )
+        forced, placed = _decided(wish, models, self.request)
+        shares = "share" in wish.may and not placed
+        return Table(wish, models, tuple(found), refused, cloud=cloud, forced=forced, shares=shares)
 
     def _of_model(
         self, wish: Wish, model: Model, *, rank: int, reasons: dict[Refusal, None]
@@ -99,7 +101,9 @@ class Maker:
                 if runtime is None:
                     continue
                 if not place.on_gpu and (why := self._too_slow(wish, model, variant, runtime=runtime)):
-                    reasons[Refusal(variant.name, f"{model.name} {variant.name}: {why}", quant)] = None
+                    reasons[
+                        Refusal(variant.name, f"{model.name} {variant.name}: {why}", quant, on_gpu=False)
+                    ] = None
                     continue
                 key = (runtime, place.on_gpu)
                 if key not in tables:
@@ -142,7 +146,9 @@ class Maker:
             if self._never(runtime, place, model):
                 continue
             if reason := self._cannot(runtime, place):
-                reasons[Refusal(variant.name, f"{model.name} {variant.name}: {reason}", quant)] = None
+                reasons[
+                    Refusal(variant.name, f"{model.name} {variant.name}: {reason}", quant, place.on_gpu)
+                ] = None
                 continue
             return runtime
         if silent:
@@ -226,7 +232,10 @@ def _divides(model: Model, place: Place) -> bool:
     return model.attention.heads % cards == 0 and model.attention.kv_heads % cards == 0
 
 
-def _is_forced(wish: Wish, models: tuple[str, ...], request: Request) -> bool:
-    """Tell whether a person decided how this role is served, so that it may not be dropped in silence."""
-    targets = {wish.role, *models}
-    return any(one.target in targets and one.value != "none" for one in request.overrides)
+def _decided(wish: Wish, models: tuple[str, ...], request: Request) -> tuple[bool, bool]:
+    """Tell whether a person decided something of a role, and whether they decided where it lies.
+
+    What is decided may not be dropped in silence, and where it lies it does not lie with another role.
+    """
+    mine = [one for one in request.overrides if one.target in {wish.role, *models} and one.value != "none"]
+    return bool(mine), any(one.key in {"residency", "device", "memory_bytes"} for one in mine)

@@ -80,6 +80,8 @@ class Explainer:
         for refusal in table.refused.get(name, ()):
             if refusal.variant in placed or refusal.why in done:
                 continue
+            if not refusal.on_gpu and any(one.variant.name == refusal.variant for one in mine):
+                continue
             if chosen is not None and chosen.model.name == name and refusal.quant > chosen.quant:
                 return
             done.add(refusal.why)
@@ -98,7 +100,7 @@ class Explainer:
                 if one.model.name == name and one.place.residency == kind
             ]
             if found:
-                best = min(found, key=lambda one: self._short(one, rest))
+                best = min(found, key=lambda one: (self._hopeless(one), self._short(one, rest)))
                 yield self._refused(role, "place", best, rest=rest, at=foot(best))
 
     def _quants(self, role: int, rest: Fill) -> Iterator[Rung]:
@@ -146,13 +148,17 @@ class Explainer:
 
     def _refused(self, role: int, rung: str, one: Candidate, *, rest: Fill, at: tuple[int, int]) -> Rung:
         needs, left = self._asks(one, at), self._left(one, rest)
-        where = self._where(one.place)
-        tail = how(one, *at)
         end = self._kept_back(role) if needs <= left else "does not fit"
         asked, free = both(needs, left)
-        short = f"{one.model.name} {one.variant.name} {where} needs {asked} and {free} left"
-        least = short.replace(f"needs {asked}", f"needs at least {asked}{tail}")
-        return Rung(rung, f"{least}: {end}", short, needs_bytes=needs, left_bytes=max(0, left))
+        name, where, tail = one.model.name, self._where(one.place), how(one, *at)
+        if rung == "place":
+            tail = f" ({one.variant.name}{tail})"
+        else:
+            name = f"{name} {one.variant.name}"
+        beside = f"{free} left{self._beside(role, one)}"
+        short = f"{name} {where} needs {asked} and {beside}"
+        text = f"{name} {where} needs at least {asked}{tail} and {beside}: {end}"
+        return Rung(rung, text, short, needs_bytes=needs, left_bytes=max(0, left))
 
     def _taken(self, role: int, rest: Fill) -> Rung:
         choice = self.choices[role]
@@ -168,9 +174,8 @@ class Explainer:
             name = f"{one.model.name} {one.variant.name}"
             text = f"{name}, the server that plays {other}, with {choice.tokens} tokens"
             return Rung("taken", f"{text}: taken, it needs nothing more", text, taken=True)
-        at = (choice.context, choice.kv)
-        needs, left = self._asks(one, at), self._left(one, rest)
-        tail = how(one, *at)
+        needs, left = self._takes(role, one), self._left(one, rest)
+        tail = how(one, choice.context, choice.kv)
         name = f"{one.model.name} {one.variant.name}"
         text = f"{name} {self._where(one.place)} takes {gib(needs)}{tail}, {gib(left)} are free for it"
         return Rung("taken", f"{text}: taken", text, taken=True, needs_bytes=needs, left_bytes=left)
@@ -220,6 +225,29 @@ class Explainer:
             groups = [each * len(where) + cut for (place, _), (each, cut) in rest.groups if place == where]
             left += max(groups, default=0)
         return left
+
+    def _takes(self, role: int, one: Candidate) -> int:
+        """Return what a role's server takes; of a cut model, without the layers that cards may waste."""
+        choice = self.choices[role]
+        if not one.place.split or one.even:
+            return self._asks(one, (choice.context, choice.kv))
+        need = self.need(role, one, choice.tokens, one.kv_types[choice.kv])
+        return one.each * len(one.place.pools) + need.weights_bytes + need.projector_bytes + need.kv_bytes
+
+    def _beside(self, role: int, one: Candidate) -> str:
+        """Name the roles that lie where a candidate would, but for those that it takes turns with."""
+        found = []
+        for at, other in enumerate(self.choices):
+            lies = other.candidate.place if other.candidate and other.shares is None and at != role else None
+            if lies is None or not set(lies.pools) & set(one.place.pools):
+                continue
+            if not (lies.waits and one.place.waits and lies.pools == one.place.pools):
+                found.append(self.tables[at].wish.role)
+        return f" beside {listed(found)}" if found else ""
+
+    def _hopeless(self, one: Candidate) -> bool:
+        """Tell whether a candidate would not fit even where nothing else lies."""
+        return self._asks(one, foot(one)) > sum(self.board.budgets[at] for at in one.place.pools)
 
     def _asks(self, one: Candidate, at: tuple[int, int]) -> int:
         each, cut = weight(one, one.loads[at[0]][at[1]])

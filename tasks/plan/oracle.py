@@ -61,9 +61,7 @@ class Oracle:
     _order: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        self._shared = frozenset(
-            name for table in self.tables if "share" in table.wish.may for name in table.models
-        )
+        self._shared = frozenset(name for table in self.tables if table.shares for name in table.models)
         self._order = order(self.tables)
 
     def find(self) -> Choices | None:
@@ -129,7 +127,7 @@ class Oracle:
 
     def _may_share(self, role: int, choice: Choice) -> bool:
         table = self.tables[role]
-        if choice.candidate is None or "share" not in table.wish.may:
+        if choice.candidate is None or not table.shares:
             return False
         if choice.candidate.model.name not in table.models:
             return False
@@ -146,7 +144,7 @@ class Oracle:
 
     def _list(self, role: int) -> list[Choice]:
         """Return for each model and place what takes least, alone and with each set of sharing roles."""
-        later = [at for at in range(role + 1, len(self.tables)) if "share" in self.tables[at].wish.may]
+        later = [at for at in range(role + 1, len(self.tables)) if self.tables[at].shares]
         found: dict[tuple[object, ...], Choice] = {}
         for one in self.tables[role].candidates:
             if not self._within(one, role):
@@ -206,7 +204,7 @@ def order(tables: tuple[Table, ...]) -> tuple[int, ...]:
 
 
 def _could_share(tables: tuple[Table, ...], role: int) -> set[int]:
-    if "share" not in tables[role].wish.may:
+    if not tables[role].shares:
         return set()
     names = set(tables[role].models)
     return {other for other in range(role) if names & set(tables[other].models)}

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from base64 import b64decode
+from dataclasses import replace
+from xml.etree import ElementTree as ET
 
 from flows import evidence, report
-from tasks.contracts import Answer, Change, ProcessState, Route, RunRecord
+from flows.planning import all_offers
+from tasks import catalogue
+from tasks.contracts import Answer, Change, ProcessState, Route, RunRecord, StoreView
+from tasks.detect.example import from_example
+from tasks.plan.choose import Request, make_plan
 from tests.lab.hosts import make_host
 
 
@@ -80,3 +88,25 @@ def test_a_run_shows_where_its_evidence_is() -> None:
 
     assert "Evidence: http://127.0.0.1:4200/runs/flow-run/f1" in text
     assert "changed in 1.0 s (run r1)" in text
+
+
+def test_the_artifact_holds_the_memory_picture() -> None:
+    """The picture is in the page itself, so that it needs no file and no address."""
+    shelf = catalogue.load(catalogue.DEFAULT)
+    facts = from_example(shelf.profiles["rtx-3090-ti"], host="lab-host")
+    plan = make_plan(
+        facts,
+        shelf,
+        offers=all_offers(),
+        store=StoreView("/store", {}),
+        request=Request("rtx-3090-ti"),
+    )
+
+    shown = evidence.markdown_run(replace(record(), plan=plan))
+    data = re.search(r"\]\(data:image/svg\+xml;base64,([^)]*)\)", shown)
+
+    assert data is not None
+    assert ET.fromstring(b64decode(data[1])).tag.endswith("svg")  # noqa: S314  # made here
+    assert "**taken**" in shown
+    assert "Agent Zero: served" in shown
+    assert len(shown) < 100_000

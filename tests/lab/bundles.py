@@ -111,7 +111,7 @@ def every_choice(tables: tuple[Table, ...], role: int) -> Iterator[Choice]:
         for context in range(len(one.contexts)):
             for kv in range(len(one.kv_types)):
                 yield Choice(one, context, kv)
-    if "share" in tables[role].wish.may:
+    if tables[role].shares:
         for other in range(role):
             yield Choice(shares=other)
 

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from tasks.contracts import Accelerator, Cpu, Disk, HostFacts, Jetson, Memory, Reach, System, Unknown
+from dataclasses import replace
+
+from tasks.contracts import (
+    Accelerator,
+    Cpu,
+    Disk,
+    HostFacts,
+    Jetson,
+    Memory,
+    Reach,
+    System,
+    Unknown,
+    Vendor,
+)
+from tasks.detect.unified import share
 
 GIB = 1 << 30
 NO_BOARD = Unknown("there is no device tree, so this is not a Jetson")
@@ -44,3 +58,44 @@ def make_host(
 
 def _reach(name: str, yes: str, no: str, *, answers: bool) -> Reach:
     return Reach(name, "https://lab", answers=answers, detail=yes if answers else no)
+
+
+def device(
+    vendor: Vendor = "nvidia",
+    mib: int = 24576,
+    *,
+    index: int = 0,
+    used_mib: int = 0,
+    capability: str = "8.6",
+    slice_of: str | None = None,
+) -> Accelerator:
+    """Return a device with its own memory and its own UUID, of which other programs hold `used_mib`."""
+    return Accelerator(
+        vendor=vendor,
+        name=f"{vendor} card {index}",
+        uuid=f"GPU-{vendor}-{index}",
+        memory_total_bytes=mib << 20,
+        memory_free_bytes=max(0, mib - used_mib) << 20,
+        compute_capability=capability,
+        driver="580",
+        index=index,
+        memory_reserved_bytes=0,
+        slice_of=slice_of,
+    )
+
+
+def shared_device(vendor: Vendor, memory: Memory, *, capability: str = "8.7") -> Accelerator:
+    """Return a device that has no memory of its own, as detection describes it."""
+    found = share(memory)
+    return replace(
+        device(vendor, capability=capability),
+        memory_total_bytes=found.total_bytes,
+        memory_free_bytes=found.free_bytes,
+        memory_reserved_bytes=found.kept_bytes,
+        unified=True,
+    )
+
+
+def main_memory(total_mib: int, available_mib: int | None = None) -> Memory:
+    """Return main memory; all of it is available unless said otherwise."""
+    return Memory(total_mib << 20, (total_mib if available_mib is None else available_mib) << 20)

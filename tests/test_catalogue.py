@@ -286,7 +286,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return shapes.decode(text, shape, name=name)
 
-    monkeypatch.setattr(catalogue, "decode", decode)
+    monkeypatch.setattr(catalogue_files, "decode", decode)
     return names
 
 

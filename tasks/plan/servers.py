@@ -65,7 +65,8 @@ def _visible(first: PlannedModel, devices: tuple[str, ...], pools: Pools) -> Set
     """Return which devices a server sees: by UUID where there is one, because numbers move."""
     if first.runtime == "embedded":
         return ()
-    chosen = [pool for pool in pools.pools if pool.name in devices and pool.device]
+    # In the order in which a cut model's parts are counted.
+    chosen = [pool for name in devices for pool in pools.pools if pool.name == name and pool.device]
     vendors = {pool.device.vendor for pool in pools.pools if pool.device}
     if "nvidia" in vendors:
         ids = [

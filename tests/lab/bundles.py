@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
 
 from tasks.contracts import (
     Accelerator,
@@ -118,19 +117,25 @@ def every_choice(tables: tuple[Table, ...], role: int) -> Iterator[Choice]:
 
 def best_by_trying(tables: tuple[Table, ...], board: Board) -> tuple[Values, ...]:
     """Return the best cost of all placements that fit. Slow on purpose: it shares nothing with the search."""
-    found = []
-    for raw in product(*(tuple(every_choice(tables, role)) for role in range(len(tables)))):
-        choices = _resolved(tables, raw)
+    return min(cost(tables, choices) for choices in _every(tables, board, ()))
+
+
+def _every(tables: tuple[Table, ...], board: Board, done: Choices) -> Iterator[Choices]:
+    """Yield every placement that fits; what does not fit with some roles does not fit with more."""
+    if len(done) == len(tables):
+        yield done
+        return
+    for choice in every_choice(tables, len(done)):
+        choices = _resolved(tables, (*done, choice))
         if choices is not None and _fits(choices, board):
-            found.append(cost(tables, choices))
-    return min(found)
+            yield from _every(tables, board, choices)
 
 
 def _resolved(tables: tuple[Table, ...], raw: Choices) -> Choices | None:
     """Give each sharing role the server that it shares; None where it may not."""
     done: list[Choice] = []
     for role, choice in enumerate(raw):
-        if choice.shares is None:
+        if choice.shares is None or choice.candidate is not None:
             done.append(choice)
             continue
         other = done[choice.shares]

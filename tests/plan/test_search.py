@@ -27,10 +27,10 @@ def wish(
     role: str, models: tuple[str, ...], may: tuple[May, ...], kv: tuple[str, ...] = ("f16", "q8_0")
 ) -> Wish:
     """Return a wish with a short ladder, so that trying everything ends."""
-    return Wish(role=role, models=models, context=16384, min_context=12288, kv_types=kv, may=may)  # type: ignore[arg-type]
+    return Wish(role=role, models=models, context=24576, min_context=8192, kv_types=kv, may=may)  # type: ignore[arg-type]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     cards=st.lists(st.integers(1000, 9000), max_size=2),
     ram=st.integers(0, 6000),

@@ -28,11 +28,17 @@ def known(records: Sequence[RunRecord], alive: Callable[[int], bool]) -> Known:
     good = [one for one in records if one.outcome in GOOD]
     found = [footprint for one in good for server in one.verified for footprint in _footprint(server)]
     running = [server for server in (good[-1].verified if good else ()) if alive(server.server.process.pid)]
+    main = {"cpu", *(_shared_devices(good[-1]) if good else ())}
     return Known(
         footprints=tuple(found),
         pids=frozenset(server.server.process.pid for server in running),
-        main_bytes=sum(_main_bytes(server) for server in running),
+        main_bytes=sum(_main_bytes(server, main) for server in running),
     )
+
+
+def _shared_devices(record: RunRecord) -> tuple[str, ...]:
+    """Return the devices of a run's plan that are main memory as well."""
+    return tuple(one.device for one in record.plan.devices if one.unified) if record.plan else ()
 
 
 def _footprint(server: VerifiedServer) -> tuple[Measured, ...]:
@@ -54,6 +60,7 @@ def _footprint(server: VerifiedServer) -> tuple[Measured, ...]:
     )
 
 
-def _main_bytes(server: VerifiedServer) -> int:
-    on_cpu = server.server.planned.device == "cpu" and isinstance(server.memory_bytes, int)
-    return server.memory_bytes if on_cpu and isinstance(server.memory_bytes, int) else 0
+def _main_bytes(server: VerifiedServer, main: set[str]) -> int:
+    """Return what a server holds of main memory."""
+    held = server.memory_bytes
+    return held if isinstance(held, int) and server.server.planned.device in main else 0

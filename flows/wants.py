@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from tasks.errors import UsageError
-from tasks.plan.request import AUTO
+from tasks.plan.request import AUTO, NOTHING_CHANGED, size_of
 
-UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
-         "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}  # fmt: skip
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]*)", re.IGNORECASE)
+LEAST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +21,23 @@ class Wants:
     vram: str = ""
     ram: str = ""
 
+    def words(self, profile: str) -> str:
+        """Write a profile and the options as they are written on a command line."""
+        flags = (["--strict"] if self.strict else []) + (["--accept-risk"] if self.accept_risk else [])
+        caps = [f"--{name} {value}" for name, value in (("vram", self.vram), ("ram", self.ram)) if value]
+        return " ".join([profile, *(f"--set {one}" for one in self.overrides), *caps, *flags])
+
 
 def parse_size(text: str, name: str) -> int | None:
-    """Read "20GiB" (2^30 bytes each), "20GB" (10^9) or a number of bytes; None for an empty text.
+    """Read a cap; None for an empty text.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is not a size, or one that is too small to be meant.
     """
     if not text:
         return None
-    match = _SIZE.fullmatch(text.strip())
-    if match is None or match[2].lower() not in UNITS:
-        raise UsageError(
-            f"{name} is {text!r}, which is not a size", "nothing was changed", "write for example 20GiB"
-        )
-    return int(float(match[1]) * UNITS[match[2].lower()])
+    size = size_of(text)
+    if size is None or size < LEAST_BYTES:
+        what = "which is not a size" if size is None else f"which is {size} bytes"
+        raise UsageError(f"{name} is {text!r}, {what}", NOTHING_CHANGED, "write for example 20GiB")
+    return size

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tasks.contracts import PlannedModel, StoreView
 from tasks.plan.candidates import Maker, Table
-from tasks.plan.fill import Board, Fill, Where
-from tasks.plan.layout import Area, areas, shares
+from tasks.plan.fill import Board, Fill, weight
+from tasks.plan.layout import Cut, areas, shares
 from tasks.plan.loads import Candidate
 from tasks.plan.preference import Choice, Choices
 from tasks.plan.servers import server_name, with_settings
@@ -23,16 +23,38 @@ def assemble(
     for choice in choices:
         if choice.candidate is not None and choice.shares is None:
             fill = _added(fill, choice)
-    made = _Assembler(maker, tables, choices, store, areas(fill))
+    made = _Assembler(maker, tables, choices, store, areas(fill, _cuts(choices, fill)))
     ports: dict[str, int] = {}
-    models = []
+    models: list[PlannedModel] = []
     for role, choice in enumerate(choices):
         if choice.candidate is None or choice.shares is not None:
             continue
-        one = made.model(role)
+        one = _apart(made.model(role), models)
         port = ports.setdefault(one.server, maker.request.first_port + len(ports))
         models.append(replace(one, port=port))
     return tuple(models)
+
+
+def _apart(one: PlannedModel, others: Sequence[PlannedModel]) -> PlannedModel:
+    """Give a model a server of its own where another role's server of its kind already has the same model."""
+    if not any((one.server, one.model) == (other.server, other.model) for other in others):
+        return one
+    server = f"{one.server}-{one.role}"
+    return replace(one, server=server, group=server if one.group else "")
+
+
+def _cuts(choices: Choices, fill: Fill) -> Iterator[Cut]:
+    """Yield all that is cut over cards: resident models by their role, groups by place and KV type."""
+    for role, choice in enumerate(choices):
+        one = choice.candidate
+        if one is None or choice.shares is not None or one.place.waits:
+            continue
+        size = weight(one, choice.load)[1]
+        if size:
+            yield Cut(role, one.place.pools, size)
+    for key, (_, size) in fill.groups:
+        if size:
+            yield Cut(key, key[0], size)
 
 
 def _added(fill: Fill, choice: Choice) -> Fill:
@@ -49,7 +71,7 @@ class _Assembler:
     tables: tuple[Table, ...]
     choices: Choices
     store: StoreView
-    areas: Mapping[tuple[Where, str], Area]
+    areas: Mapping[object, Mapping[int, int]]
 
     def model(self, role: int) -> PlannedModel:
         """Return the model that a role's own server serves; its port is set later."""
@@ -59,7 +81,8 @@ class _Assembler:
             raise AssertionError("a role without a server has no model")
         kind, pools = one.kv_types[choice.kv], self.maker.pools.pools
         need = self.maker.need(one, context=choice.tokens, kv_type=kind, parallel=wish.parallel)
-        devices = shares(one, need, pools=pools, areas_of=self.areas, kv_type=kind)
+        room = self.areas.get((one.place.pools, kind) if one.place.waits else role, {})
+        devices = shares(one, need, pools=pools, room=room)
         measured = self.maker.measured(one.model, one.variant, runtime=one.runtime, on_gpu=one.place.on_gpu)
         where = tuple(pools[at] for at in one.place.pools) if one.place.on_gpu else ()
         planned = PlannedModel(

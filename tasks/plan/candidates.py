@@ -23,12 +23,14 @@ from tasks.contracts import (
     Wish,
 )
 from tasks.plan.budget import Pools
-from tasks.plan.loads import Candidate, Loads, contexts
+from tasks.plan.loads import Candidate, Loads, contexts, longest
 from tasks.plan.memory import Setting, need, read_bytes
 from tasks.plan.places import Place, places
 from tasks.plan.request import Request
 from tasks.plan.support import BY_NAME, why_not
 from tasks.wording import gib, listed
+
+_TO = {"none": "nobody", "cloud": "a cloud"}
 
 Offers = Mapping[RuntimeName, RuntimeOffer]
 
@@ -80,10 +82,15 @@ class Maker:
             reasons: dict[Refusal, None] = {}
             found += self._of_model(wish, self.catalogue.models[name], rank=rank, reasons=reasons)
             refused[name] = tuple(reasons)
-        none = self.request.override(wish.role, models[0] if models else "", "residency")
-        if none and none.value == "none":
+        residency = self.request.override(wish.role, "", "residency")
+        decided = residency.value if residency else ""
+        if decided in {"none", "cloud"}:
             found = []
-        cloud = "cloud" in wish.may and bool(self.request.cloud)
+            why = f"{wish.role} is left to {_TO[decided]}, as {residency} says"
+            if decided == "cloud" and not self.request.cloud:
+                why += ", and no cloud has a key here"
+            refused = {name: (Refusal("", why),) for name in models[:1]}
+        cloud = bool(self.request.cloud) and (decided == "cloud" or (not decided and "cloud" in wish.may))
         forced, placed = _decided(wish, models, self.request)
         shares = "share" in wish.may and not placed
         return Table(wish, models, tuple(found), refused, cloud=cloud, forced=forced, shares=shares)
@@ -91,8 +98,9 @@ class Maker:
     def _of_model(
         self, wish: Wish, model: Model, *, rank: int, reasons: dict[Refusal, None]
     ) -> Iterator[Candidate]:
-        if model.unserved:
-            reasons[Refusal("", f"{model.name}: {model.unserved}")] = None
+        if why := model.unserved or self._too_long(wish, model):
+            reasons[Refusal("", f"{model.name}: {why}")] = None
+            return
         there = tuple(places(self.pools, wish, model.name, request=self.request))
         for quant, variant in enumerate(self._variants(wish, model, reasons)):
             tables: dict[tuple[RuntimeName, bool], Loads] = {}
@@ -100,15 +108,31 @@ class Maker:
                 runtime = self._runtime(model, variant, place, quant=quant, reasons=reasons)
                 if runtime is None:
                     continue
-                if not place.on_gpu and (why := self._too_slow(wish, model, variant, runtime=runtime)):
-                    reasons[
-                        Refusal(variant.name, f"{model.name} {variant.name}: {why}", quant, on_gpu=False)
-                    ] = None
+                if why := self._unfit(wish, model, variant, place=place, runtime=runtime):
+                    text = f"{model.name} {variant.name}: {why}"
+                    reasons[Refusal(variant.name, text, quant, place.on_gpu)] = None
                     continue
                 key = (runtime, place.on_gpu)
                 if key not in tables:
                     tables[key] = self._loads(wish, model, variant, runtime=runtime, on_gpu=place.on_gpu)
                 yield tables[key].candidate(place, rank=rank, quant=quant)
+
+    def _too_long(self, wish: Wish, model: Model) -> str:
+        """Return why a context that a person set cannot be had of a model."""
+        chosen = self.request.override(wish.role, model.name, "context")
+        if chosen is None or chosen.number <= longest(model):
+            return ""
+        most = longest(model)
+        return f"it takes {most} tokens at most" if most else "it has no context that could be set"
+
+    def _unfit(
+        self, wish: Wish, model: Model, variant: Variant, *, place: Place, runtime: RuntimeName
+    ) -> str:
+        """Return why a variant is not put into a place: too slow there, or set to less than it is."""
+        size, given = variant.size_bytes(runtime), self._memory_override(wish, model)
+        if given is not None and given < size:
+            return f"memory_bytes is set to {gib(given)}, and its weights alone are {gib(size)}"
+        return "" if place.on_gpu else self._too_slow(wish, model, variant, runtime=runtime)
 
     def _variants(self, wish: Wish, model: Model, reasons: dict[Refusal, None]) -> tuple[Variant, ...]:
         """Return the variants that may be taken, best first."""
@@ -217,11 +241,16 @@ class Maker:
 
     def need(self, one: Candidate, *, context: int, kv_type: KvType, parallel: int) -> Need:
         """Return the parts of what a candidate takes."""
-        if one.memory_bytes is not None:
-            return Need(one.memory_bytes, measured=False, basis="memory_bytes, as it was set")
         setting = Setting(context, kv_type, parallel, one.place.on_gpu)
         measured = self.measured(one.model, one.variant, runtime=one.runtime, on_gpu=one.place.on_gpu)
-        return need(one.model, one.variant, runtime=one.runtime, setting=setting, measured=measured)
+        return need(
+            one.model,
+            one.variant,
+            runtime=one.runtime,
+            setting=setting,
+            measured=measured,
+            set_bytes=one.memory_bytes,
+        )
 
 
 def _divides(model: Model, place: Place) -> bool:

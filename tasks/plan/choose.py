@@ -24,6 +24,7 @@ from tasks.plan.advice import advice, marks
 from tasks.plan.assemble import assemble
 from tasks.plan.budget import Pools, pools
 from tasks.plan.candidates import Maker, Offers, Table
+from tasks.plan.checked import check_overrides
 from tasks.plan.explain import Explainer
 from tasks.plan.fill import Board
 from tasks.plan.layout import memory_of
@@ -59,6 +60,7 @@ def make_plan(
         request: the profile's name, and what a person decided themselves.
 
     Raises:
+        UsageError: an override cannot be kept.
         UnknownProfileError: there is no such profile.
         HardwareMissingError: the named profile's hardware is not here.
         NoRoomError: the store's disk cannot hold what is still missing, or an override does not fit.
@@ -66,6 +68,7 @@ def make_plan(
     """
     profile, why = chosen_profile(facts, catalogue, request)
     planner = _Planner(facts, catalogue, profile, offers, store, request)
+    check_overrides(request, profile, catalogue, planner.pools)
     plan = planner.plan(why)
     _refuse_forced(planner)
     _refuse_if(request, profile, plan)

@@ -9,32 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tasks.contracts import Decision, KvType, Need
-from tasks.plan.budget import Pools
-from tasks.plan.candidates import Maker, Table
-from tasks.plan.fill import Board, Fill, weight
+from tasks.contracts import Decision, KvType
+from tasks.plan.fill import Fill
 from tasks.plan.loads import Candidate
 from tasks.plan.places import Place
-from tasks.plan.preference import Choices
-from tasks.plan.rungs import Rung, both, foot, group_key, how, verdict
+from tasks.plan.room import Room
+from tasks.plan.rungs import Rung, both, foot, how, verdict
 from tasks.wording import gib, listed
 
-KIND = {"resident": 0, "on-demand": 1, "cpu": 2}
+Kind = tuple[bool, bool]
+KINDS: tuple[Kind, ...] = ((False, False), (False, True), (True, False), (True, True))
+"""Kinds of places, the best first: on the CPU or not, in turns or not."""
+
+
+def kind_of(place: Place) -> Kind:
+    """Return the kind of a place."""
+    return (not place.on_gpu, place.waits)
 
 
 @dataclass(frozen=True, slots=True)
-class Explainer:
+class Explainer(Room):
     """Explains the choices of one plan."""
-
-    maker: Maker
-    tables: tuple[Table, ...]
-    choices: Choices
-    board: Board
-
-    @property
-    def pools(self) -> Pools:
-        """The host's pools."""
-        return self.maker.pools
 
     def decision(self, role: int) -> Decision:
         """Return what became of a role, and why."""
@@ -91,31 +86,42 @@ class Explainer:
         """Yield the places that are better than the chosen one, each at the foot of all other ladders."""
         choice = self.choices[role]
         chosen = choice.candidate
-        for kind, order in KIND.items():
-            if chosen is not None and name == chosen.model.name and order >= KIND[chosen.place.residency]:
+        for kind in KINDS:
+            if chosen is not None and name == chosen.model.name and kind >= kind_of(chosen.place):
                 return
             found = [
                 one
                 for one in self.tables[role].candidates
-                if one.model.name == name and one.place.residency == kind
+                if one.model.name == name and kind_of(one.place) == kind and self._rather(one, chosen)
             ]
             if found:
-                best = min(found, key=lambda one: (self._hopeless(one), self._short(one, rest)))
+                best = min(found, key=lambda one: (self.hopeless(one), self.short(one, rest)))
                 yield self._refused(role, "place", best, rest=rest, at=foot(best))
+
+    @staticmethod
+    def _rather(one: Candidate, chosen: Candidate | None) -> bool:
+        """Tell whether a better place would have been taken with this variant, too.
+
+        A model that writes no text goes to the CPU before it takes another quantisation.
+        """
+        if chosen is None or chosen.model.name != one.model.name or chosen.model.attention is not None:
+            return True
+        return one.quant <= chosen.quant
 
     def _quants(self, role: int, rest: Fill) -> Iterator[Rung]:
         chosen = self.choices[role].candidate
         if chosen is None or self.choices[role].shares is not None:
             return
+        light = chosen.model.attention is None
         for quant in range(chosen.quant):
             found = [
                 one
                 for one in self.tables[role].candidates
                 if (one.rank, one.quant) == (chosen.rank, quant)
-                and KIND[one.place.residency] <= KIND[chosen.place.residency]
+                and (light or kind_of(one.place) <= kind_of(chosen.place))
             ]
             if found:
-                best = min(found, key=lambda one: self._short(one, rest))
+                best = min(found, key=lambda one: self.short(one, rest))
                 yield self._refused(role, "quantisation", best, rest=rest, at=foot(best))
 
     def _contexts(self, role: int, rest: Fill) -> Iterator[Rung]:
@@ -136,18 +142,18 @@ class Explainer:
                 yield self._cache(role, (context, kv), kind, rest=rest)
 
     def _cache(self, role: int, at: tuple[int, int], kind: KvType, *, rest: Fill) -> Rung:
-        one = self._candidate(role)
+        one = self.candidate(role)
         need = self.need(role, one, one.contexts[at[0]], kind)
-        free = self._left(one, rest) - (self._asks(one, at) - need.kv_bytes)
+        free = self.left(one, rest) - (self.asks(one, at) - need.kv_bytes)
         tokens = f"{one.contexts[at[0]]} tokens of {kind} KV"
         asked, left = both(need.kv_bytes, free)
         needs = f"{tokens} need {asked} and {left} left for them"
-        fits = self._asks(one, at) <= self._left(one, rest)
+        fits = self.asks(one, at) <= self.left(one, rest)
         end = self._kept_back(role, kind) if fits else "does not fit"
         return Rung("context", f"{needs}: {end}", needs, needs_bytes=need.kv_bytes, left_bytes=max(0, free))
 
     def _refused(self, role: int, rung: str, one: Candidate, *, rest: Fill, at: tuple[int, int]) -> Rung:
-        needs, left = self._asks(one, at), self._left(one, rest)
+        needs, left = self.asks(one, at), self.left(one, rest)
         end = self._kept_back(role) if needs <= left else "does not fit"
         asked, free = both(needs, left)
         name, where, tail = one.model.name, self._where(one.place), how(one, *at)
@@ -155,8 +161,8 @@ class Explainer:
             tail = f" ({one.variant.name}{tail})"
         else:
             name = f"{name} {one.variant.name}"
-        beside = f"{free} left{self._beside(role, one)}"
-        short = f"{name} {where} needs {asked} and {beside}"
+        beside = f"{free} left{self.beside(role, one)}"
+        short = f"{name} {where} needs at least {asked} and {beside}"
         text = f"{name} {where} needs at least {asked}{tail} and {beside}: {end}"
         return Rung(rung, text, short, needs_bytes=needs, left_bytes=max(0, left))
 
@@ -174,10 +180,12 @@ class Explainer:
             name = f"{one.model.name} {one.variant.name}"
             text = f"{name}, the server that plays {other}, with {choice.tokens} tokens"
             return Rung("taken", f"{text}: taken, it needs nothing more", text, taken=True)
-        needs, left = self._takes(role, one), self._left(one, rest)
+        needs, left = self.takes(role, one), self.left(one, rest)
         tail = how(one, choice.context, choice.kv)
         name = f"{one.model.name} {one.variant.name}"
         text = f"{name} {self._where(one.place)} takes {gib(needs)}{tail}, {gib(left)} are free for it"
+        if not one.place.on_gpu and any(pool.on_gpu for pool in self.maker.pools.pools):
+            text += ", as its profile lets it"
         return Rung("taken", f"{text}: taken", text, taken=True, needs_bytes=needs, left_bytes=left)
 
     # --- one sentence ----------------------------------------------------------------------------
@@ -194,86 +202,12 @@ class Explainer:
         return "; ".join((*last.values(), rungs[-1].short + turns))
 
     def _turns(self, role: int) -> str:
-        others = [self.tables[at].wish.role for at in self._group(role) if at != role]
+        others = [self.tables[at].wish.role for at in self.group(role) if at != role]
         return f", in turns with {listed(others)}" if others else ""
-
-    # --- numbers ---------------------------------------------------------------------------------
-
-    def rest(self, role: int) -> Fill:
-        """Return the pools without one role's own server."""
-        fill = self.board.empty()
-        for at, choice in enumerate(self.choices):
-            if at == role or choice.candidate is None or choice.shares is not None:
-                continue
-            one = choice.candidate
-            fill = fill.add(one, choice.load, one.kv_types[choice.kv]) or fill
-        return fill
-
-    def need(self, role: int, one: Candidate, context: int, kind: KvType) -> Need:
-        """Return the parts of what a candidate takes."""
-        parallel = self.tables[role].wish.parallel
-        return self.maker.need(one, context=context, kv_type=kind, parallel=parallel)
-
-    def _left(self, one: Candidate, rest: Fill) -> int:
-        """Return what the rest of the plan leaves for a candidate in its place.
-
-        A member of a group may take what the group has, and what is free beside it.
-        """
-        where = one.place.pools
-        left = rest.left(where)
-        if one.place.waits:
-            groups = [each * len(where) + cut for (place, _), (each, cut) in rest.groups if place == where]
-            left += max(groups, default=0)
-        return left
-
-    def _takes(self, role: int, one: Candidate) -> int:
-        """Return what a role's server takes; of a cut model, without the layers that cards may waste."""
-        choice = self.choices[role]
-        if not one.place.split or one.even:
-            return self._asks(one, (choice.context, choice.kv))
-        need = self.need(role, one, choice.tokens, one.kv_types[choice.kv])
-        return one.each * len(one.place.pools) + need.weights_bytes + need.projector_bytes + need.kv_bytes
-
-    def _beside(self, role: int, one: Candidate) -> str:
-        """Name the roles that lie where a candidate would, but for those that it takes turns with."""
-        found = []
-        for at, other in enumerate(self.choices):
-            lies = other.candidate.place if other.candidate and other.shares is None and at != role else None
-            if lies is None or not set(lies.pools) & set(one.place.pools):
-                continue
-            if not (lies.waits and one.place.waits and lies.pools == one.place.pools):
-                found.append(self.tables[at].wish.role)
-        return f" beside {listed(found)}" if found else ""
-
-    def _hopeless(self, one: Candidate) -> bool:
-        """Tell whether a candidate would not fit even where nothing else lies."""
-        return self._asks(one, foot(one)) > sum(self.board.budgets[at] for at in one.place.pools)
-
-    def _asks(self, one: Candidate, at: tuple[int, int]) -> int:
-        each, cut = weight(one, one.loads[at[0]][at[1]])
-        return each * len(one.place.pools) + cut
-
-    def _short(self, one: Candidate, rest: Fill) -> int:
-        """Return how much a candidate lacks at the foot of its ladders."""
-        at = foot(one)
-        return self._asks(one, at) - self._left(one, rest)
-
-    def _candidate(self, role: int) -> Candidate:
-        one = self.choices[role].candidate
-        if one is None:
-            raise AssertionError("a role without a server has no memory")
-        return one
-
-    def _group(self, role: int) -> tuple[int, ...]:
-        """Return the roles that take turns with a role, itself among them."""
-        mine = group_key(self.choices[role])
-        return tuple(
-            at for at, choice in enumerate(self.choices) if mine is not None and group_key(choice) == mine
-        )
 
     def _kept_back(self, role: int, kind: str = "") -> str:
         """Say why something is not taken although it would fit."""
-        mates = [self.tables[at].wish.role for at in self._group(role) if at != role]
+        mates = [self.tables[at].wish.role for at in self.group(role) if at != role]
         if mates and kind:
             return f"it would fit, but it shares a server with {listed(mates)}, and a server has one KV type"
         sharers = [
@@ -284,7 +218,7 @@ class Explainer:
         return "it would fit, but not with what stands higher in the bundle"
 
     def _where(self, place: Place) -> str:
-        names = "+".join(self.pools.pools[at].name for at in place.pools)
+        names = "+".join(self.maker.pools.pools[at].name for at in place.pools)
         if not place.on_gpu:
             return "on the CPU" if place.residency == "cpu" else "on the CPU in turns"
         return f"{'resident' if place.residency == 'resident' else 'in turns'} on {names}"

@@ -31,10 +31,17 @@ class Board:
 
     @classmethod
     def of(cls, pools: tuple[Pool, ...]) -> Board:
-        """Return the board of a host's pools. `alike` gives each pool the first one that is the same."""
-        kinds = [(one.budget_bytes, one.main, _kind(one)) for one in pools]
+        """Return the board of a host's pools.
+
+        `alike` gives each pool the first one that is the same: in size, in kind, and in its sets.
+        """
+        sets = tuple(split_sets(pools))
+        kinds = [
+            (one.budget_bytes, one.main, _kind(one), tuple(at in where for where in sets))
+            for at, one in enumerate(pools)
+        ]
         alike = tuple(kinds.index(kind) for kind in kinds)
-        return cls(tuple(one.budget_bytes for one in pools), tuple(split_sets(pools)), alike)
+        return cls(tuple(one.budget_bytes for one in pools), sets, alike)
 
     def empty(self) -> Fill:
         """Return pools with nothing in them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tasks.contracts import DeviceMemory, MemoryPart, Need, Part, PlannedModel, Share
@@ -14,26 +14,23 @@ PARTS: tuple[Part, ...] = ("weights", "projector", "kv", "compute", "overhead")
 
 
 @dataclass(frozen=True, slots=True)
-class Area:
-    """How many bytes of each card are set aside for the models that are cut over one set of cards."""
+class Cut:
+    """Something that is cut over a set of cards: one resident model, or the slot of an on-demand group."""
 
-    bytes_of: Mapping[int, int]
+    key: object
+    where: Where
+    size_bytes: int
 
 
-def areas(fill: Fill) -> dict[tuple[Where, str], Area]:
-    """Give every set of cards its room, small sets first: they can lie in fewer places.
-
-    The key is the set and the group's KV type, or "" for what is resident.
-    """
-    wanted = [((where, ""), size) for where, size in fill.cut]
-    wanted += [((where, str(kind)), size) for (where, kind), (_, size) in fill.groups if size]
+def areas(fill: Fill, cuts: Iterable[Cut]) -> dict[object, dict[int, int]]:
+    """Give everything that is cut its room on each card, small sets first: they can lie in fewer places."""
     free = {at: fill.free(at) for at in range(len(fill.whole))}
-    made: dict[tuple[Where, str], Area] = {}
-    for key, size in sorted(wanted, key=lambda item: (len(item[0][0]), item[0])):
-        given = _poured(size, {at: free[at] for at in key[0]})
+    made: dict[object, dict[int, int]] = {}
+    for cut in sorted(cuts, key=lambda one: len(one.where)):
+        given = _poured(cut.size_bytes, {at: free[at] for at in cut.where})
         for at, taken in given.items():
             free[at] -= taken
-        made[key] = Area(given)
+        made[cut.key] = given
     return made
 
 
@@ -49,42 +46,45 @@ def _poured(size: int, free: dict[int, int]) -> dict[int, int]:
     return given
 
 
+def cut_bytes(one: Candidate, need: Need) -> int:
+    """Return what of a cut model is cut: all but what each card has of its own."""
+    if one.memory_bytes is not None:
+        return need.total_bytes
+    return need.weights_bytes + need.projector_bytes + need.kv_bytes
+
+
 def shares(
-    one: Candidate,
-    need: Need,
-    *,
-    pools: tuple[Pool, ...],
-    areas_of: Mapping[tuple[Where, str], Area],
-    kv_type: str,
+    one: Candidate, need: Need, *, pools: tuple[Pool, ...], room: Mapping[int, int]
 ) -> tuple[Share, ...]:
-    """Return the part of a model that lies on each device."""
+    """Return the part of a model that lies on each device; `room` is what a cut one may take of each."""
     where = one.place.pools
     names = [pools[at].name for at in where]
     if not one.place.on_gpu:
-        return (Share("cpu", need.total_bytes),)
+        return (Share(MAIN, need.total_bytes),)
     if len(where) == 1:
         return (Share(names[0], need.total_bytes),)
-    cut = need.weights_bytes + need.projector_bytes + need.kv_bytes
+    cut = cut_bytes(one, need)
     if one.even:
         part = -(-cut // len(where))
         return tuple(Share(name, part + one.each) for name in names)
-    area = areas_of[where, kv_type if one.place.waits else ""]
     layers = one.model.attention.layers if one.model.attention else 1
-    counts = _layers(layers, [area.bytes_of[at] for at in where])
+    counts = _layers(layers, -(-cut // layers), [room[at] for at in where])
     return tuple(
         Share(name, one.each + cut * count // layers, count)
         for name, count in zip(names, counts, strict=True)
     )
 
 
-def _layers(layers: int, room: list[int]) -> list[int]:
-    """Cut a number of layers in proportion to the room: largest remainders first."""
+def _layers(layers: int, layer_bytes: int, room: list[int]) -> list[int]:
+    """Cut a number of layers in proportion to the room, whole ones, and never more than there is room for.
+
+    The search set a layer a card aside (loads.py), so the whole layers that fit are enough.
+    """
     total = sum(room) or 1
-    exact = [layers * size / total for size in room]
-    counts = [int(one) for one in exact]
-    order = sorted(range(len(room)), key=lambda at: (counts[at] - exact[at], at))
-    for at in order[: layers - sum(counts)]:
-        counts[at] += 1
+    counts = [min(layers * size // total, size // layer_bytes if layer_bytes else layers) for size in room]
+    for _ in range(layers - sum(counts)):
+        left = [size - (count + 1) * layer_bytes for size, count in zip(room, counts, strict=True)]
+        counts[left.index(max(left))] += 1
     return counts
 
 

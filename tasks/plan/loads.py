@@ -71,8 +71,8 @@ class Loads:
             rank=rank,
             quant=quant,
             place=place,
-            contexts=self.contexts,
-            kv_types=self.kv_types,
+            contexts=self.contexts[: len(loads)],
+            kv_types=self.kv_types[: len(loads[0])],
             loads=loads,
             each=each,
             even=even,
@@ -82,7 +82,7 @@ class Loads:
     def _whole(self) -> tuple[tuple[int, ...], ...]:
         """Return all loads. Only the cache and the compute buffer change along the ladders."""
         if self.override is not None:
-            return tuple(tuple(self.override for _ in self.kv_types) for _ in self.contexts)
+            return ((self.override,),)
         first = self._need(self.contexts[0], self.kv_types[0])
         slope = compute_slope(self.model) * self.parallel
         fixed = first.total_bytes - self._kv(self.contexts[0], self.kv_types[0]) - slope * self.contexts[0]
@@ -101,7 +101,8 @@ class Loads:
         each = longest.compute_bytes + longest.overhead_bytes
         whole = self._whole()
         if self.override is not None:
-            return 0, whole
+            layers = self.model.attention.layers if self.model.attention else 1
+            return 0, ((self.override + (0 if even else cards * -(-self.override // layers)),),)
         rows = []
         for tokens, row in zip(self.contexts, whole, strict=True):
             slope = compute_slope(self.model) * self.parallel * (self.contexts[0] - tokens)
@@ -118,11 +119,15 @@ class Loads:
         return need(self.model, self.variant, runtime=self.runtime, setting=setting, measured=self.measured)
 
 
+def longest(model: Model) -> int:
+    """Return the longest context of a model in tokens, as it was trained; 0 where there is none to choose."""
+    return 0 if model.attention is None else model.max_tokens or model.context or DEFAULT_CONTEXT
+
+
 def contexts(wish: Wish, model: Model) -> tuple[int, ...]:
     """Return the ladder of contexts for a model, longest first; (0,) for one that has none."""
     if model.attention is None:
         return (model.max_tokens or 0,)
-    trained = model.max_tokens or model.context or DEFAULT_CONTEXT
-    top = min(wish.context or DEFAULT_CONTEXT, trained)
+    top = min(wish.context or DEFAULT_CONTEXT, longest(model))
     floor = min(wish.min_context or DEFAULT_FLOOR, top)
     return (top, *(step for step in LADDER if floor < step < top), *((floor,) if floor < top else ()))

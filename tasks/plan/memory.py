@@ -128,6 +128,7 @@ def need(
     runtime: RuntimeName,
     setting: Setting,
     measured: Measured | None = None,
+    set_bytes: int | None = None,
 ) -> Need:
     """Return what one server of `variant` takes of memory with `setting`.
 
@@ -137,6 +138,7 @@ def need(
         runtime: the kind of server.
         setting: context in tokens, KV type, parallel requests.
         measured: a footprint of the same variant and runtime from an earlier run on the host.
+        set_bytes: what a person says that it takes; the parts are then what is known of them.
     """
     size = variant.size_bytes(runtime)
     estimate = Need(
@@ -147,6 +149,9 @@ def need(
         overhead_bytes=process_bytes(runtime, on_gpu=setting.on_gpu),
         basis=_basis(model, variant, runtime),
     )
+    if set_bytes is not None:
+        made = _rest(estimate, set_bytes, "memory_bytes, as it was set", layers=_layer_bytes(model, estimate))
+        return replace(made, measured=False)
     if measured is not None:
         return _as_measured(estimate, model, measured=measured, setting=setting)
     if variant.memory is not None and model.attention is None and not setting.on_gpu:

@@ -16,6 +16,7 @@ from tasks.plan.preference import (
     FIRST,
     KV,
     LEVELS,
+    LIGHT,
     NO_BOUND,
     NOTHING,
     QUANT,
@@ -23,6 +24,8 @@ from tasks.plan.preference import (
     WAIT,
     Choice,
     Choices,
+    heavy_on_cpu,
+    light_on_cpu,
     own_candidate,
     shared_values,
 )
@@ -162,7 +165,8 @@ class Oracle:
         bounds, place = self.bounds.values[role], one.place
         return (
             one.rank <= bounds[RANK]
-            and int(not place.on_gpu) <= bounds[CPU]
+            and heavy_on_cpu(one) <= bounds[CPU]
+            and light_on_cpu(one) <= bounds[LIGHT]
             and int(place.waits) <= bounds[WAIT]
             and one.quant <= bounds[QUANT]
             and len(place.pools) <= bounds[CARDS]
@@ -197,7 +201,7 @@ def order(tables: tuple[Table, ...]) -> tuple[int, ...]:
     left, made = set(range(len(tables))), []
     while left:
         ready = [role for role in left if not (_could_share(tables, role) & left)]
-        best = max(ready, key=lambda role: (_foot_bytes(tables[role]), -role))
+        best = max(ready, key=lambda role: (not tables[role].candidates, _foot_bytes(tables[role]), -role))
         made.append(best)
         left.discard(best)
     return tuple(made)

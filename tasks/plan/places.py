@@ -35,31 +35,30 @@ def places(pools: Pools, wish: Wish, model: str, *, request: Request) -> Iterato
     """Yield every place that the wish and the overrides allow, the best kind first."""
     residency = request.override(wish.role, model, "residency")
     device = request.override(wish.role, model, "device")
-    for place in _all(pools, wish, forced=residency.value if residency else ""):
+    forced = {one.value for one in (residency, device) if one}
+    for place in _all(pools, wish, forced=forced):
         if residency and residency.value != place.residency:
             continue
-        if device and device.value != _named(pools, place):
+        if device and sorted(device.value.split("+")) != _named(pools, place):
             continue
         yield place
 
 
-def _named(pools: Pools, place: Place) -> str:
-    if not place.on_gpu:
-        return MAIN
-    return "+".join(sorted(pools.pools[at].name for at in place.pools))
+def _named(pools: Pools, place: Place) -> list[str]:
+    return sorted(pools.pools[at].name for at in place.pools) if place.on_gpu else [MAIN]
 
 
-def _all(pools: Pools, wish: Wish, *, forced: str) -> Iterator[Place]:
+def _all(pools: Pools, wish: Wish, *, forced: set[str]) -> Iterator[Place]:
     cards = [at for at, pool in enumerate(pools.pools) if pool.on_gpu]
     sets = [(at,) for at in cards] + list(split_sets(pools.pools))
-    waits = "wait" in wish.may or forced == "on-demand"
+    waits = "wait" in wish.may or "on-demand" in forced
     for chosen in sets:
         yield Place("resident", chosen, on_gpu=True)
     if waits:
         for chosen in sets:
             yield Place("on-demand", chosen, on_gpu=True)
     main = next((at for at, pool in enumerate(pools.pools) if pool.main), None)
-    if main is not None and (not cards or "cpu" in wish.may or forced == "cpu"):
+    if main is not None and (not cards or "cpu" in wish.may or MAIN in forced):
         yield Place("cpu", (main,), on_gpu=False)
         if waits and not cards:
             yield Place("on-demand", (main,), on_gpu=False)
@@ -78,4 +77,4 @@ def split_sets(pools: tuple[Pool, ...]) -> Iterator[tuple[int, ...]]:
     for cards in vendors.values():
         ordered = sorted(cards, key=lambda at: (-pools[at].budget_bytes, at))
         for count in range(TWO, len(ordered) + 1):
-            yield tuple(ordered[:count])
+            yield tuple(sorted(ordered[:count]))

@@ -5,12 +5,13 @@ Two placements are compared by this list, from the top; the first difference dec
     1  fewer roles are served by nobody; where one must be, a role further down in the bundle
     2  fewer roles are left to a cloud; the same
     3  the models that the wishes name first
-    4  on an accelerator, not on the CPU
+    4  what writes text: on an accelerator, not on the CPU
     5  resident, not in turns with others
     6  the quantisation that is preferred
     7  the longer context
-    8  the KV type that is preferred
-    9  on fewer cards, then on the first ones
+    8  what writes no text (embeddings, Whisper): on an accelerator, not on the CPU
+    9  the KV type that is preferred
+   10  on fewer cards, then on the first ones
 
 From line 3 on, each line is looked at for all roles before the next one is, and within a line the first role
 of the bundle comes first: what stands lower in the bundle yields first.
@@ -23,8 +24,8 @@ from dataclasses import dataclass
 from tasks.plan.candidates import Table
 from tasks.plan.loads import Candidate
 
-RANK, CPU, WAIT, QUANT, CONTEXT, KV, CARDS, FIRST = range(8)
-LEVELS = (RANK, CPU, WAIT, QUANT, CONTEXT, KV, CARDS, FIRST)
+RANK, CPU, WAIT, QUANT, CONTEXT, LIGHT, KV, CARDS, FIRST = range(9)
+LEVELS = (RANK, CPU, WAIT, QUANT, CONTEXT, LIGHT, KV, CARDS, FIRST)
 NO_BOUND = 1 << 60
 Values = tuple[int, ...]
 
@@ -77,7 +78,7 @@ def cost(tables: tuple[Table, ...], choices: Choices) -> tuple[Values, ...]:
 
 
 def values_of(table: Table, choice: Choice) -> Values:
-    """Return lines 3 to 9 of one role's choice."""
+    """Return lines 3 to 10 of one role's choice."""
     one = choice.candidate
     if one is None:
         return (0,) * len(LEVELS)
@@ -86,10 +87,11 @@ def values_of(table: Table, choice: Choice) -> Values:
     if choice.shares is None:
         return (
             one.rank,
-            int(not place.on_gpu),
+            heavy_on_cpu(one),
             int(place.waits),
             one.quant,
             choice.context,
+            light_on_cpu(one),
             choice.kv,
             *last,
         )
@@ -97,6 +99,16 @@ def values_of(table: Table, choice: Choice) -> Values:
     if shared is None:
         raise AssertionError("a role shares a server that its wish does not name")
     return (*shared, *last)
+
+
+def heavy_on_cpu(one: Candidate) -> int:
+    """Return 1 for a model with a decoder's build on a CPU, where it is many times slower."""
+    return int(not one.place.on_gpu and one.model.attention is not None)
+
+
+def light_on_cpu(one: Candidate) -> int:
+    """Return 1 for an encoder or a Whisper on a CPU, where it is slower, and still useful."""
+    return int(not one.place.on_gpu and one.model.attention is None)
 
 
 def own_candidate(table: Table, one: Candidate) -> Candidate | None:
@@ -112,7 +124,7 @@ def own_candidate(table: Table, one: Candidate) -> Candidate | None:
 
 
 def shared_values(table: Table, choice: Choice) -> Values | None:
-    """Return lines 3 to 8 of a role that uses another's server; None where its wish does not allow that."""
+    """Return lines 3 to 9 of a role that uses another's server; None where its wish does not allow that."""
     one = choice.candidate
     if one is None:
         return None
@@ -124,4 +136,5 @@ def shared_values(table: Table, choice: Choice) -> Values | None:
         return None
     missing = sum(step > tokens for step in mine.contexts)
     kv = mine.kv_types.index(one.kv_types[choice.kv])
-    return (mine.rank, int(not one.place.on_gpu), int(one.place.waits), mine.quant, missing, kv)
+    waits = int(one.place.waits)
+    return (mine.rank, heavy_on_cpu(one), waits, mine.quant, missing, light_on_cpu(one), kv)

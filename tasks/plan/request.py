@@ -3,9 +3,9 @@
     llm.context=16384          tokens of each request
     llm.quantisation=q8_0      the variant of the catalogue
     llm.model=qwen3-32b        another model of the catalogue
-    llm.residency=cpu          resident, on-demand, cpu or none
+    llm.residency=cpu          resident, on-demand, cpu, cloud or none
     llm.device=gpu1            one device, or gpu0+gpu1
-    llm.memory_bytes=9000000   instead of what is computed or measured
+    llm.memory_bytes=21GiB     instead of what is computed or measured
 
 The first word is a role or the name of a model.
 """
@@ -13,7 +13,7 @@ The first word is a role or the name of a model.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import get_args
@@ -25,8 +25,8 @@ from tasks.wording import listed
 AUTO = "auto"
 NOTHING_CHANGED = "nothing was changed"
 KEYS = ("context", "quantisation", "model", "residency", "device", "memory_bytes")
-NUMBERS = ("context", "memory_bytes")
-RESIDENCIES: tuple[Residency, ...] = ("resident", "on-demand", "cpu", "none")
+RESIDENCIES: tuple[Residency, ...] = ("resident", "on-demand", "cpu", "cloud", "none")
+LEAST_CONTEXT = 256
 MOST = 1 << 50
 
 _OVERRIDE = re.compile(r"([a-z0-9][a-z0-9.-]*)\.([a-z_]+)=(\S+)")
@@ -44,7 +44,7 @@ class Override:
     @property
     def number(self) -> int:
         """The value of a key that takes a number."""
-        return int(self.value)
+        return size_of(self.value) or 0
 
     def __str__(self) -> str:
         """Return it as it was written."""
@@ -80,6 +80,19 @@ class Request:
         return found[-1] if found else None
 
 
+UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
+         "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}  # fmt: skip
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]*)", re.IGNORECASE | re.ASCII)
+
+
+def size_of(text: str) -> int | None:
+    """Read "20GiB" (2^30 bytes each), "20GB" (10^9) or a number of bytes; None for anything else."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or match[2].lower() not in UNITS:
+        return None
+    return int(float(match[1]) * UNITS[match[2].lower()])
+
+
 def parse_overrides(texts: Iterable[str], catalogue: Catalogue) -> tuple[Override, ...]:
     """Read overrides as they are written on a command line.
 
@@ -107,10 +120,14 @@ def _parsed(text: str, catalogue: Catalogue) -> Override:
 
 
 def _check_value(text: str, one: Override, catalogue: Catalogue) -> None:
-    if one.key in NUMBERS and not (one.value.isdecimal() and 0 < int(one.value) <= MOST):
+    if one.key == "context" and not (one.value.isdecimal() and LEAST_CONTEXT <= int(one.value) <= MOST):
         raise _wrong(
-            text, "its value is not a whole number above 0", f"write for example {one.target}.{one.key}=8192"
+            text,
+            f"its value is not a number of tokens from {LEAST_CONTEXT} on",
+            f"write for example {one.target}.context=8192",
         )
+    if one.key == "memory_bytes" and not 0 < (size_of(one.value) or 0) <= MOST:
+        raise _wrong(text, "its value is not a size", f"write for example {one.target}.memory_bytes=21GiB")
     if one.key == "residency" and one.value not in RESIDENCIES:
         raise _wrong(text, f'there is no residency "{one.value}"', f"take one of {listed(RESIDENCIES)}")
     if one.key == "device" and not _DEVICES.fullmatch(one.value):
@@ -126,7 +143,9 @@ def _check_value(text: str, one: Override, catalogue: Catalogue) -> None:
 def _check_model(text: str, one: Override, catalogue: Catalogue) -> None:
     model = catalogue.models.get(one.value)
     if model is None:
-        near = _meant(one.value, tuple(catalogue.models))
+        near = _meant(
+            one.value, [name for name, model in catalogue.models.items() if one.target in model.roles]
+        )
         raise _wrong(text, f'there is no model "{one.value}"{near}', "see `pmoves models`")
     if one.target not in get_args(Role):
         raise _wrong(text, "a model is chosen for a role", f"write for example llm.model={one.value}")
@@ -140,8 +159,10 @@ def _targets(name: str, catalogue: Catalogue) -> list[Model]:
     return [model for model in catalogue.models.values() if name in model.roles]
 
 
-def _meant(name: str, names: tuple[str, ...]) -> str:
-    near = get_close_matches(name, names, n=1)
+def _meant(name: str, names: Sequence[str]) -> str:
+    """Guess what was meant: what begins so goes before what only looks alike."""
+    near = sorted((one for one in names if one.startswith(name)), key=len) if name else []
+    near = near or get_close_matches(name, names, n=1)
     return f' (did you mean "{near[0]}"?)' if near else ""
 
 

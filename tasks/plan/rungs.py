@@ -43,7 +43,8 @@ def verdict(table: Table, choice: Choice) -> Verdict:
     if choice.cloud:
         return "changed"
     gpu = any(one.place.on_gpu for one in table.candidates)
-    rank, cpu, wait, quant, context, kv = values_of(table, choice)[:6]
+    rank, heavy, wait, quant, context, light, kv = values_of(table, choice)[:7]
+    cpu = heavy or light
     return "changed" if rank or (cpu and gpu) or wait or quant or context or kv else "kept"
 
 
@@ -65,4 +66,6 @@ def both(needs_bytes: int, left_bytes: int) -> tuple[str, str]:
         return gib(needs_bytes), "nothing is"
     if gib(needs_bytes) != gib(left_bytes) or needs_bytes == left_bytes:
         return gib(needs_bytes), f"{gib(left_bytes)} are"
-    return f"{needs_bytes / MIB:.0f} MiB", f"{left_bytes / MIB:.0f} MiB are"
+    if needs_bytes // MIB == left_bytes // MIB:
+        return f"{needs_bytes} bytes", f"{left_bytes} bytes are"
+    return f"{needs_bytes // MIB} MiB", f"{left_bytes // MIB} MiB are"

@@ -62,23 +62,24 @@ def _server(name: str, members: tuple[PlannedModel, ...], pools: Pools) -> Plann
 
 
 def _visible(first: PlannedModel, devices: tuple[str, ...], pools: Pools) -> Settings:
-    """Return which devices a server sees: by UUID where there is one, because numbers move."""
+    """Return which devices a server sees, for each vendor that is here: "-1" hides all.
+
+    NVIDIA's are named by UUID where there is one, because numbers move. They stand in the order in which a
+    cut model's parts are counted.
+    """
     if first.runtime == "embedded":
         return ()
-    # In the order in which a cut model's parts are counted.
-    chosen = [pool for name in devices for pool in pools.pools if pool.name == name and pool.device]
+    chosen = [pool.device for name in devices for pool in pools.pools if pool.name == name and pool.device]
     vendors = {pool.device.vendor for pool in pools.pools if pool.device}
-    if "nvidia" in vendors:
-        ids = [
-            pool.device.uuid if isinstance(pool.device.uuid, str) else str(pool.device.index)
-            for pool in chosen
-            if pool.device
-        ]
-        return (("CUDA_DEVICE_ORDER", "PCI_BUS_ID"), ("CUDA_VISIBLE_DEVICES", ",".join(ids) or "-1"))
-    if "amd" in vendors:
-        ids = [str(pool.device.index) for pool in chosen if pool.device]
-        return (("ROCR_VISIBLE_DEVICES", ",".join(ids) or "-1"),)
-    return ()
+    nvidia = [
+        one.uuid if isinstance(one.uuid, str) else str(one.index) for one in chosen if one.vendor == "nvidia"
+    ]
+    amd = [str(one.index) for one in chosen if one.vendor == "amd"]
+    return (
+        *((("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),) if "nvidia" in vendors else ()),
+        *((("CUDA_VISIBLE_DEVICES", ",".join(nvidia) or "-1"),) if "nvidia" in vendors else ()),
+        *((("ROCR_VISIBLE_DEVICES", ",".join(amd) or "-1"),) if "amd" in vendors else ()),
+    )
 
 
 # --- a row a runtime -----------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def test_what_is_in_the_store_is_not_downloaded_again() -> None:
 def test_no_memory_left_is_refused() -> None:
     """The sentence has what it takes and what is left."""
     with pytest.raises(
-        RefusedError, match=r"all-minilm-l6-v2 fp32 on the CPU needs 0.2 GiB and 0.1 GiB are left"
+        RefusedError, match=r"all-minilm-l6-v2 on the CPU needs at least 0.2 GiB and 0.1 GiB are left"
     ):
         choose(make_host(memory_gib=4, available_gib=0.6), "embedded")
 

@@ -333,6 +333,7 @@ class Model(Shape, frozen=True):
     `roles` are those it can play: a chat model that sees and codes has three. `variants` stand in order of
     preference: the first is the usual choice, those behind it and not larger are its ladder down, and a
     larger one is taken only where a bundle names it. `context` is the trained context in tokens,
+    `vocabulary` the number of tokens there are, where it is larger than 160,000,
     `max_tokens` what an embedding model or a reranker takes of one text. `parameters` and
     `active_parameters` are counts. `guide` says what the recommendation guide has instead, where it was
     wrong; `unserved` why no runtime here serves the model, where none does.
@@ -348,6 +349,7 @@ class Model(Shape, frozen=True):
     active_parameters: int | None = None
     attention: Attention | None = None
     context: int | None = None
+    vocabulary: int | None = None
     dimensions: int | None = None
     max_tokens: int | None = None
     non_commercial: bool = False

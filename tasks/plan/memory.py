@@ -21,6 +21,8 @@ KV_BLOCK_BYTES: dict[KvType, int] = {"f16": 64, "q8_0": 34, "q4_0": 18}
 """Bytes of a block of 32 values, in llama.cpp's ggml."""
 
 F16_BYTES = 2
+BATCH_TOKENS = 512
+"""Of llama.cpp, whose windowed layers hold the batch that is being read, too."""
 
 PROCESS_BYTES: dict[RuntimeName, int] = {
     "embedded": 160 * MIB,
@@ -39,9 +41,11 @@ SPEACHES_CPU_PROCESS_BYTES = 810 * MIB
 measured with int8 on a CPU; the other is an estimate."""
 
 DECODER_COMPUTE_BYTES = 320 * MIB
+LOGIT_BYTES_PER_WORD = 512 * 4
 COMPUTE_BYTES_PER_TOKEN = 2048
 """llama.cpp's compute buffer with flash attention and batches of 512: 307 MiB was logged for a 14B model at
-4,096 tokens, 808 MiB at 262,144, and this line lies above both. An estimate for other models."""
+4,096 tokens, 808 MiB at 262,144, and this line lies above both. The scores of a batch of 512 in 32 bits are a
+part of it, and more than that for a vocabulary above 160,000. An estimate for other models."""
 
 POOLED_COMPUTE_BYTES_PER_TOKEN = 128 << 10
 """A reranker or embedding model with a decoder's build takes a whole text in one batch, so the buffer grows
@@ -49,6 +53,10 @@ with the longest text that is allowed. An estimate: activations of a 4B model in
 
 ENCODER_COMPUTE_BYTES = 64 * MIB
 """BERT-like encoders; 17 MiB was logged for one of 12 layers at 512 tokens. An estimate."""
+
+TEI_BATCH_TOKENS, TEI_BYTES_PER_TOKEN = 8192, 16 << 10
+"""text-embeddings-inference warms up with a whole batch: about 16 KiB a token for 1,024 dimensions in 16
+bits, an estimate. It refuses a batch that is shorter than the longest text."""
 
 WHISPER_COMPUTE_PERCENT = 30
 """Of the weights: faster-whisper large-v2 in fp16 takes 4.5 GB for 3.09 GB of weights, by its authors."""
@@ -74,12 +82,12 @@ def kv_bytes_per_token(attention: Attention) -> int:
 def kv_bytes(attention: Attention | None, setting: Setting) -> int:
     """Return the bytes of the KV cache; 0 for a model that keeps none.
 
-    A windowed layer keeps at most its window; a recurrent one keeps no token.
+    A windowed layer keeps at most its window and a batch; a recurrent one keeps no token.
     """
     if attention is None:
         return 0
     full = attention.layers - attention.windowed_layers - attention.recurrent_layers
-    window = min(setting.context, attention.window_tokens or 0)
+    window = min(setting.context, (attention.window_tokens or 0) + BATCH_TOKENS)
     tokens = full * setting.context + attention.windowed_layers * window
     f16 = kv_bytes_per_token(attention) * tokens * setting.parallel
     return f16 * KV_BLOCK_BYTES[setting.kv_type] // (KV_BLOCK_BYTES["f16"] * attention.layers)
@@ -90,6 +98,11 @@ def compute_slope(model: Model) -> int:
     if model.attention is None:
         return 0
     return POOLED_COMPUTE_BYTES_PER_TOKEN if is_pooled(model) else COMPUTE_BYTES_PER_TOKEN
+
+
+def tei_batch_tokens(max_tokens: int | None) -> int:
+    """Return how many tokens a batch of text-embeddings-inference may have."""
+    return max(TEI_BATCH_TOKENS, max_tokens or 0)
 
 
 def is_pooled(model: Model) -> bool:
@@ -107,10 +120,13 @@ def read_bytes(model: Model, weights_bytes: int) -> int:
 def compute_bytes(model: Model, variant: Variant, *, runtime: RuntimeName, setting: Setting) -> int:
     """Return the estimate for scratch buffers."""
     if model.attention is not None:
-        base = ENCODER_COMPUTE_BYTES if is_pooled(model) else DECODER_COMPUTE_BYTES
+        scores = (model.vocabulary or 0) * LOGIT_BYTES_PER_WORD
+        base = ENCODER_COMPUTE_BYTES if is_pooled(model) else max(DECODER_COMPUTE_BYTES, scores)
         return base + compute_slope(model) * setting.context * setting.parallel
     if runtime == "speaches":
         return variant.size_bytes(runtime) * WHISPER_COMPUTE_PERCENT // 100
+    if runtime == "tei":
+        return ENCODER_COMPUTE_BYTES + TEI_BYTES_PER_TOKEN * tei_batch_tokens(model.max_tokens)
     return ENCODER_COMPUTE_BYTES
 
 
@@ -165,6 +181,11 @@ def _as_measured(estimate: Need, model: Model, *, measured: Measured, setting: S
     more = estimate.kv_bytes - kv_bytes(model.attention, then)
     tokens = setting.context * setting.parallel - measured.context * measured.parallel
     more += compute_slope(model) * tokens
+    if more < 0:
+        # More may be counted for a token than is kept, so less context gives back no more than it can.
+        bound = model.attention is not None and model.attention.upper_bound
+        known = estimate.weights_bytes + estimate.projector_bytes + estimate.overhead_bytes
+        more = 0 if bound else max(more, min(0, known - measured.memory_bytes))
     exact = more == 0
     basis = "measured here" if exact else "measured here with another context"
     return _rest(estimate, measured.memory_bytes + more, basis, layers=_layer_bytes(model, estimate))

@@ -13,7 +13,6 @@ from tasks.plan.preference import (
     CLOUD,
     CONTEXT,
     CPU,
-    FIRST,
     KV,
     LEVELS,
     LIGHT,
@@ -60,6 +59,7 @@ class Oracle:
     twins: bool = True
     _failed: set[tuple[object, ...]] = field(default_factory=set)
     _lists: list[list[Choice]] = field(default_factory=list)
+    _known: dict[tuple[object, ...], list[Choice]] = field(default_factory=dict)
     _shared: frozenset[str] = frozenset()
     _order: tuple[int, ...] = ()
 
@@ -70,13 +70,20 @@ class Oracle:
     def find(self) -> Choices | None:
         """Return some placement within the bounds."""
         self._failed = set()
-        self._lists = [self._list(role) for role in range(len(self.tables))]
+        self._lists = [self._listed(role) for role in range(len(self.tables))]
+        if any(self._is_lost(role) for role in range(len(self.tables))):
+            return None
         return self._try((), self.board.empty(), none=0, cloud=0)
+
+    def _is_lost(self, role: int) -> bool:
+        """Tell whether a role that must have a server could have none, whatever the others get."""
+        must = role in self.bounds.not_none and (role in self.bounds.not_cloud or not self.tables[role].cloud)
+        return must and not self._lists[role] and not self.tables[role].shares
 
     def _try(self, done: Choices, fill: Fill, *, none: int, cloud: int) -> Choices | None:
         if len(done) == len(self.tables):
             return tuple(done[self._order.index(role)] for role in range(len(done)))
-        key = (len(done), fill.whole, fill.cut, fill.groups, none, cloud, self._memory(done))
+        key = (len(done), self._states(fill), none, cloud, self._memory(done))
         if key in self._failed:
             return None
         for choice, after in self._steps(self._order[len(done)], fill, done):
@@ -88,12 +95,26 @@ class Oracle:
         self._failed.add(key)
         return None
 
+    def _states(self, fill: Fill) -> tuple[object, ...]:
+        """Return how full everything is, whichever of two like cards holds what."""
+        pools = sorted(self._state(fill, at) for at in range(len(fill.whole)))
+        joined = tuple(one for one in fill.groups if len(one[0][0]) > 1)
+        return (tuple(pools), fill.cut, joined)
+
     def _memory(self, done: Choices) -> tuple[object, ...]:
         """Return what later roles may depend on besides the fill: whose server they could share."""
         return tuple(
-            (id(choice.candidate), choice.context, choice.kv)
+            (
+                one.model.name,
+                one.variant.name,
+                one.place.on_gpu,
+                one.place.waits,
+                len(one.place.pools),
+                choice.context,
+                choice.kv,
+            )
             for choice in done
-            if choice.candidate is not None and choice.candidate.model.name in self._shared
+            if (one := choice.candidate) is not None and one.model.name in self._shared
         )
 
     def _steps(self, role: int, fill: Fill, done: Choices) -> Iterator[tuple[Choice, Fill]]:
@@ -123,10 +144,19 @@ class Oracle:
     def _twin(self, one: Candidate, choice: Choice, fill: Fill) -> tuple[object, ...]:
         """Return the same for two cards that look alike now: the second need not be tried."""
         where = one.place.pools
-        if not self.twins or len(where) > 1 or fill.cut or fill.groups:
+        if len(where) > 1:
             return (id(one), choice.context, choice.kv)
-        state = (self.board.alike[where[0]], fill.whole[where[0]])
-        return (one.model.name, one.variant.name, one.place.residency, choice.context, choice.kv, *state)
+        state = self._state(fill, where[0])
+        return (one.model.name, one.variant.name, one.place.residency, choice.context, choice.kv, state)
+
+    def _state(self, fill: Fill, at: int) -> tuple[object, ...]:
+        """Return what one pool is and holds, the same for two that can be taken for each other.
+
+        They are of one kind and in the same sets of cards, so what is cut over a set lies on both.
+        """
+        kind = self.board.alike[at] if self.twins else at
+        groups = tuple((kv, size) for (where, kv), size in fill.groups if where == (at,))
+        return (kind, fill.whole[at], groups)
 
     def _may_share(self, role: int, choice: Choice) -> bool:
         table = self.tables[role]
@@ -137,17 +167,22 @@ class Oracle:
         values = shared_values(table, choice)
         if values is None:
             return False
-        where = choice.candidate.place.pools
+        cards = len(choice.candidate.place.pools)
         bounds = self.bounds.values[role]
-        return all(
-            value <= bound for value, bound in zip((*values, len(where), where[0]), bounds, strict=True)
-        )
+        return all(value <= bound for value, bound in zip((*values, cards), bounds, strict=True))
 
     # --- what a role's own server could be ---------------------------------------------------------
 
-    def _list(self, role: int) -> list[Choice]:
-        """Return for each model and place what takes least, alone and with each set of sharing roles."""
+    def _listed(self, role: int) -> list[Choice]:
+        """Return the list of a role; it changes with its own bounds and those of roles that may share."""
         later = [at for at in range(role + 1, len(self.tables)) if self.tables[at].shares]
+        key = (role, *(tuple(self.bounds.values[at]) for at in (role, *later)))
+        if key not in self._known:
+            self._known[key] = self._list(role, later)
+        return self._known[key]
+
+    def _list(self, role: int, later: list[int]) -> list[Choice]:
+        """Return for each model and place what takes least, alone and with each set of sharing roles."""
         found: dict[tuple[object, ...], Choice] = {}
         for one in self.tables[role].candidates:
             if not self._within(one, role):
@@ -170,7 +205,6 @@ class Oracle:
             and int(place.waits) <= bounds[WAIT]
             and one.quant <= bounds[QUANT]
             and len(place.pools) <= bounds[CARDS]
-            and place.pools[0] <= bounds[FIRST]
         )
 
     def _least(self, one: Candidate, role: int, sharers: tuple[int, ...]) -> Iterator[Choice]:

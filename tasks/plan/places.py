@@ -9,7 +9,8 @@ from tasks.contracts import Residency, Wish
 from tasks.plan.budget import MAIN, Pool, Pools
 from tasks.plan.request import Request
 
-TWO = 2
+COUNTS = (2, 3, 4, 6, 8, 12, 16)
+"""Over how many cards a model may be cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def _all(pools: Pools, wish: Wish, *, forced: set[str]) -> Iterator[Place]:
 
 
 def split_sets(pools: tuple[Pool, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield the sets of cards that a model may be cut over: of one vendor, the largest two, three, ….
+    """Yield the sets of cards that a model may be cut over: of one vendor, the largest two, three, four, ….
 
     They lie in each other, so whether several cut models fit can be told exactly. A slice of a card
     cannot work with another, and a device that shares main memory stands alone.
@@ -76,5 +77,6 @@ def split_sets(pools: tuple[Pool, ...]) -> Iterator[tuple[int, ...]]:
             vendors.setdefault(pool.device.vendor, []).append(at)
     for cards in vendors.values():
         ordered = sorted(cards, key=lambda at: (-pools[at].budget_bytes, at))
-        for count in range(TWO, len(ordered) + 1):
-            yield tuple(sorted(ordered[:count]))
+        for count in COUNTS:
+            if count <= len(ordered):
+                yield tuple(sorted(ordered[:count]))

@@ -11,7 +11,7 @@ Two placements are compared by this list, from the top; the first difference dec
     7  the longer context
     8  what writes no text (embeddings, Whisper): on an accelerator, not on the CPU
     9  the KV type that is preferred
-   10  on fewer cards, then on the first ones
+   10  on fewer cards
 
 From line 3 on, each line is looked at for all roles before the next one is, and within a line the first role
 of the bundle comes first: what stands lower in the bundle yields first.
@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from tasks.plan.candidates import Table
 from tasks.plan.loads import Candidate
 
-RANK, CPU, WAIT, QUANT, CONTEXT, LIGHT, KV, CARDS, FIRST = range(9)
-LEVELS = (RANK, CPU, WAIT, QUANT, CONTEXT, LIGHT, KV, CARDS, FIRST)
+RANK, CPU, WAIT, QUANT, CONTEXT, LIGHT, KV, CARDS = range(8)
+LEVELS = (RANK, CPU, WAIT, QUANT, CONTEXT, LIGHT, KV, CARDS)
 NO_BOUND = 1 << 60
 Values = tuple[int, ...]
 
@@ -83,7 +83,7 @@ def values_of(table: Table, choice: Choice) -> Values:
     if one is None:
         return (0,) * len(LEVELS)
     place = one.place
-    last = (len(place.pools), place.pools[0])
+    cards = len(place.pools)
     if choice.shares is None:
         return (
             one.rank,
@@ -93,12 +93,12 @@ def values_of(table: Table, choice: Choice) -> Values:
             choice.context,
             light_on_cpu(one),
             choice.kv,
-            *last,
+            cards,
         )
     shared = shared_values(table, choice)
     if shared is None:
         raise AssertionError("a role shares a server that its wish does not name")
-    return (*shared, *last)
+    return (*shared, cards)
 
 
 def heavy_on_cpu(one: Candidate) -> int:

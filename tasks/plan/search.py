@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tasks.plan.candidates import Table
 from tasks.plan.fill import Board
 from tasks.plan.oracle import Bounds, Oracle
-from tasks.plan.preference import CONTEXT, KV, LEVELS, QUANT, RANK, Choices, values_of
+from tasks.plan.preference import CARDS, CONTEXT, KV, LEVELS, QUANT, RANK, Choices, values_of
 
 
 def solve(tables: tuple[Table, ...], board: Board, *, twins: bool = True) -> Choices:
@@ -103,4 +103,6 @@ class _Solver:
             return {one.rank for one in candidates}
         if level == QUANT:
             return {one.quant for one in candidates}
-        return set(range(len(self.oracle.board.budgets) + 1))
+        if level == CARDS:
+            return {len(one.place.pools) for one in candidates}
+        return {0, 1}

@@ -27,18 +27,21 @@ from flows.cli_plan import (
     Ram,
     Strict,
     Vram,
+    given,
     models,
     plan,
+    print_plan,
     seen,
     show,
 )
-from flows.printing import hint, out
+from flows.printing import hint, never_fail_to_encode, out
 from flows.settings import load
 from flows.wants import Wants
 from tasks import catalogue
 from tasks.errors import ProvisionError, RefusedError, StoppedError, UnknownProfileError, UsageError
 from tasks.plan.match import fits
 from tasks.plan.request import AUTO
+from tasks.wording import meant
 
 app = typer.Typer(
     help="Take this host to a verified local AI stack, and keep it there.",
@@ -93,13 +96,14 @@ def provision(  # noqa: PLR0913  # its options
     strict: Strict = False,
     accept_risk: AcceptRisk = False,
     overrides: Overrides = None,
-    vram: Vram = "",
-    ram: Ram = "",
+    vram: Vram = None,
+    ram: Ram = None,
     wait: Annotated[int, typer.Option(min=0, max=1440, help="Minutes to wait for another run.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Take this host to a verified, routed local AI stack; a healthy host is left as it is."""
-    wants = Wants(profile, strict, accept_risk, tuple(overrides or ()), vram, ram)
+    caps = given(vram, "--vram"), given(ram, "--ram")
+    wants = Wants(profile, strict, accept_risk, tuple(overrides or ()), *caps)
     if dry_run:
         show(load(), wants, as_json=as_json)
         return
@@ -211,14 +215,13 @@ def profile_apply(
     """Make a profile the current one, for PMOVES' own tools too, and plan it."""
     from flows import chosen  # noqa: PLC0415  # small, but only these commands need it
     from flows.planning import past, planned  # noqa: PLC0415  # the same
-    from flows.report_plan import format_plan  # noqa: PLC0415  # the same
 
     settings = load()
     shelf = catalogue.load(catalogue.DEFAULT)
     _known(name, shelf.profiles)
     made = planned(settings, seen(settings), Wants(name), records=past(settings))
     path = chosen.write(settings.home, name)
-    out(made, lambda: format_plan(made), as_json=as_json)
+    print_plan(made, Wants(name), as_json=as_json)
     hint(f"{report.shown(path, settings.home)} now names {name}. Next: pmoves provision {name}")
 
 
@@ -236,15 +239,15 @@ def profile_current(*, as_json: Json = False) -> None:
 def _known(name: str, names: Any) -> str:  # noqa: ANN401  # any collection of names
     if name in names:
         return name
-    near = catalogue.nearest(name, tuple(names))
-    meant = f" (did you mean {near}?)" if near else ""
+    hint_text = meant(name, tuple(names), quote="")
     raise UnknownProfileError(
-        f"there is no profile {name!r}{meant}", "nothing was changed", "see `pmoves profile list`"
+        f"there is no profile {name!r}{hint_text}", "nothing was changed", "see `pmoves profile list`"
     )
 
 
 def main() -> None:
     """Run a command; every foreseen failure is one sentence and an exit code."""
+    never_fail_to_encode()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:

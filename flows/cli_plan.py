@@ -6,18 +6,20 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 
 from flows import report_plan
-from flows.printing import hint, out
+from flows.printing import hint, out, writes_blocks
 from flows.settings import Settings, load
 from flows.wants import Wants
 from tasks.contracts import HostFacts, Plan, Role
 from tasks.errors import UsageError
 from tasks.plan.request import AUTO
+from tasks.wording import gib, meant
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 ProfileName = Annotated[str, typer.Argument(help="A profile's name, or auto.")]
@@ -31,11 +33,11 @@ Overrides = Annotated[
     typer.Option("--set", metavar="ROLE.KEY=VALUE", help="Decide something yourself: llm.context=16384."),
 ]
 Vram = Annotated[
-    str, typer.Option("--vram", metavar="SIZE", help="Use no more of each card, for example 20GiB.")
+    str | None, typer.Option("--vram", metavar="SIZE", help="Use no more of each card, for example 20GiB.")
 ]
-Ram = Annotated[str, typer.Option("--ram", metavar="SIZE", help="Use no more of main memory.")]
+Ram = Annotated[str | None, typer.Option("--ram", metavar="SIZE", help="Use no more of main memory.")]
 As = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--as", metavar="PROFILE|FILE", help="Plan for a host that is not here: a profile's, or a capture's."
     ),
@@ -53,7 +55,7 @@ def seen(settings: Settings) -> HostFacts:
 def plan(  # noqa: PLR0913  # its options
     profile: ProfileName = AUTO,
     *,
-    elsewhere: As = "",
+    elsewhere: As = None,
     diff: Annotated[
         bool, typer.Option("--diff", help="Show what would change since the last good run.")
     ] = False,
@@ -68,36 +70,58 @@ def plan(  # noqa: PLR0913  # its options
     strict: Strict = False,
     accept_risk: AcceptRisk = False,
     overrides: Overrides = None,
-    vram: Vram = "",
-    ram: Ram = "",
+    vram: Vram = None,
+    ram: Ram = None,
     as_json: Json = False,
 ) -> None:
     """Show what provisioning would do, and why, without doing it."""
     settings = load()
-    wants = Wants(profile, strict, accept_risk, tuple(overrides or ()), vram, ram)
-    made = (
-        _elsewhere(settings, elsewhere, wants)
-        if elsewhere
-        else _here(settings, wants, everything=all_runtimes)
+    wants = Wants(
+        profile,
+        strict,
+        accept_risk,
+        tuple(overrides or ()),
+        given(vram, "--vram"),
+        given(ram, "--ram"),
     )
+    there = given(elsewhere, "--as")
+    made = _elsewhere(settings, there, wants) if there else _here(settings, wants, everything=all_runtimes)
     if svg is not None:
         write_svg(svg, made)
     if diff:
-        _print_difference(settings, made, elsewhere=elsewhere, as_json=as_json)
+        _print_difference(settings, made, elsewhere=there, as_json=as_json)
         return
-    print_plan(made, explain=explain, as_json=as_json)
-    _hint(made, wants, explain=explain, limited=not (elsewhere or all_runtimes))
+    print_plan(made, wants, explain=explain, as_json=as_json)
+    _hint(made, wants, explain=explain, limited=not (there or all_runtimes))
 
 
 def show(settings: Settings, wants: Wants, *, as_json: bool) -> None:
     """Plan this host and print the plan."""
-    print_plan(_here(settings, wants, everything=False), explain=False, as_json=as_json)
+    print_plan(_here(settings, wants, everything=False), wants, explain=False, as_json=as_json)
 
 
-def print_plan(made: Plan, *, explain: bool, as_json: bool) -> None:
-    """Print a plan, as wide as the terminal."""
-    width = shutil.get_terminal_size((report_plan.WIDTH, 24)).columns
-    out(made, lambda: report_plan.format_plan(made, explain=explain, width=width), as_json=as_json)
+def print_plan(made: Plan, wants: Wants, *, explain: bool = False, as_json: bool) -> None:
+    """Print a plan, as wide as the terminal; a table is broken up only where a person reads it."""
+    sheet = report_plan.Sheet(
+        width=shutil.get_terminal_size((report_plan.WIDTH, 24)).columns,
+        narrow=sys.stdout.isatty(),
+        ascii_only=not writes_blocks(),
+    )
+    text = partial(
+        report_plan.format_plan, made, explain=explain, sheet=sheet, apply=wants.words(made.profile)
+    )
+    out(made, text, as_json=as_json)
+
+
+def given(text: str | None, option: str) -> str:
+    """Return an option's text, or an empty one where it is left out.
+
+    Raises:
+        UsageError: it is there, and empty.
+    """
+    if text is not None and not text.strip():
+        raise UsageError(f"{option} is empty", "nothing was changed", "give it a value, or leave it out")
+    return text or ""
 
 
 def _hint(made: Plan, wants: Wants, *, explain: bool, limited: bool) -> None:
@@ -116,8 +140,7 @@ def _here(settings: Settings, wants: Wants, *, everything: bool) -> Plan:
 def _elsewhere(settings: Settings, what: str, wants: Wants) -> Plan:
     """Plan for the example host of a profile, or for a captured one."""
     from flows.planning import ANSWERING, shelf, simulated  # noqa: PLC0415  # other commands need none
-    from tasks.detect.example import ASSUMED_FREE_BYTES, from_example  # noqa: PLC0415  # the same
-    from tasks.wording import gib  # noqa: PLC0415  # the same
+    from tasks.detect.example import ASSUMED_FREE_BYTES, RESERVE, from_example  # noqa: PLC0415  # the same
 
     store = f"its store is empty, with {gib(ASSUMED_FREE_BYTES)} free"
     profiles = shelf(settings).profiles
@@ -125,7 +148,9 @@ def _elsewhere(settings: Settings, what: str, wants: Wants) -> Plan:
         profile = what if wants.profile == AUTO else wants.profile
         facts = from_example(profiles[what], host=what)
         chosen = Wants(profile, wants.strict, wants.accept_risk, wants.overrides, wants.vram, wants.ram)
-        assumed = (f"the host is the example of profile {what}", ANSWERING, store)
+        own = any(not one.unified for one in profiles[what].example.devices)
+        host = f"the host is the example of profile {what}" + (f", and {RESERVE}" if own else "")
+        assumed = (host, ANSWERING, store)
         return simulated(settings, facts, chosen, assumed=assumed)
     path = Path(what)
     if not path.exists() and os.sep not in what and not what.endswith(".json"):
@@ -142,12 +167,8 @@ def refuse_name(what: str, profiles: Mapping[str, object]) -> None:
     Raises:
         UsageError: always.
     """
-    from tasks.catalogue import nearest  # noqa: PLC0415  # only here
-
-    near = nearest(what, profiles)
-    hint_text = f" (did you mean {near}?)" if near else ""
     raise UsageError(
-        f"--as {what}: there is no profile and no file of that name{hint_text}",
+        f"--as {what}: there is no profile and no file of that name{meant(what, profiles, quote='')}",
         "nothing was changed",
         "name a profile (`pmoves profile list`) or a file that `pmoves doctor --capture` wrote",
     )

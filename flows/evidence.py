@@ -47,6 +47,7 @@ def _decided(plan: Plan) -> list[str]:
     return [
         "## Decided",
         f"Profile **{escape(plan.profile)}**: {escape(plan.profile_why)}",
+        "\n\n".join(f"**{escape(line)}**" for line in plan.warnings),
         markdown([name.capitalize() for name in head], rows),
         "\n".join(why),
         escape(plan_summary(plan)),

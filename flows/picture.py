@@ -162,6 +162,8 @@ def cut(text: str, width: int, *, mark: str = "…") -> str:
 
 def title(plan: Plan) -> str:
     """Name the picture."""
+    if plan.host == plan.profile:
+        return clean(f"Memory of the example host of {plan.profile}, filled")
     return clean(f"Memory of {plan.host} as {plan.profile} fills it")
 
 

@@ -16,6 +16,7 @@ from tasks.contracts import Catalogue, HostFacts, Plan, RunRecord, RuntimeName, 
 from tasks.effects.pids import alive
 from tasks.plan.choose import Request, make_plan
 from tasks.plan.request import parse_overrides
+from tasks.wording import listed
 
 if TYPE_CHECKING:
     from tasks.detect.look import Where
@@ -75,16 +76,31 @@ def planned(
     if not everything:
         return make_plan(facts, models, offers=offered, store=view, request=replace(request, cloud=()))
     plan = make_plan(answering(facts), models, offers=offered, store=view, request=request)
-    return replace(plan, assumed=(ANSWERING,))
+    return replace(plan, assumed=(ANSWERING, *later(plan)))
 
 
 def simulated(settings: Settings, facts: HostFacts, wants: Wants, *, assumed: Sequence[str]) -> Plan:
     """Plan a host that is not here, with every runtime that its hardware can use and an empty store."""
     models = shelf(settings)
     request = asked(settings, wants, models, past_of_host=Known())
-    view = StoreView(str(settings.store), {})
+    view = StoreView("its store", {})
     plan = make_plan(facts, models, offers=all_offers(), store=view, request=request)
-    return replace(plan, assumed=tuple(assumed))
+    return replace(plan, assumed=(*assumed, *later(plan), *clouds(plan, request)))
+
+
+def later(plan: Plan) -> tuple[str, ...]:
+    """Say which of a plan's runtimes this version cannot start yet."""
+    from tasks.serve import runtimes  # noqa: PLC0415  # a host that is not here starts nothing
+
+    started = {one.name for one in runtimes.RUNTIMES}
+    missing = sorted({one.runtime for one in plan.models} - started)
+    return (f"a later version starts {listed(missing)}; this one does not yet",) if missing else ()
+
+
+def clouds(plan: Plan, request: Request) -> tuple[str, ...]:
+    """Say which keys of this machine a plan for another one rests on."""
+    used = any(one.residency == "cloud" for one in plan.decisions)
+    return (f"the keys that are set here are set there ({listed(request.cloud)})",) if used else ()
 
 
 def answering(facts: HostFacts) -> HostFacts:

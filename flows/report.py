@@ -16,6 +16,7 @@ from tasks.contracts import (
     RunRecord,
     Unknown,
     VerifiedServer,
+    Wish,
 )
 from tasks.plan.match import Fit
 from tasks.record.history import History
@@ -100,7 +101,7 @@ def format_run(record: RunRecord, ui_url: str) -> str:
     if record.verified or record.route:
         lines += [columns(SERVER_HEAD, server_rows(record.verified, record.route)), ""]
     if record.plan is not None:
-        lines += [*not_served(record.plan), *record.plan.advice, ""]
+        lines += [*record.plan.warnings, *not_served(record.plan), *record.plan.advice, ""]
     lines.append(f"{record.outcome} in {record.seconds:.1f} s (run {record.run})")
     if record.flow_run:
         lines.append(f"Evidence: {ui_url}/runs/flow-run/{record.flow_run}")
@@ -163,9 +164,28 @@ def format_profiles(catalogue: Catalogue, current: str | None) -> str:
 
 def format_profile(profile: Profile) -> str:
     """Write one profile: what it is for and what it wishes for."""
-    rows = [(wish.role, ", then ".join(wish.models) or "none", wish.reason or "") for wish in profile.bundle]
     head = f"{profile.name}: {profile.title}\nfor {profile.hardware}\n"
-    return head + columns(("ROLE", "MODELS, BEST FIRST", "WHY"), rows)
+    names = ("ROLE", "MODELS, BEST FIRST", "QUANTISATIONS", "TOKENS", "KV", "AT ONCE", "MAY", "WHY")
+    rows = [_wish_row(wish) for wish in profile.bundle]
+    used = [at for at, name in enumerate(names) if name != "QUANTISATIONS" or any(row[at] for row in rows)]
+    return head + columns([names[at] for at in used], [[row[at] for at in used] for row in rows])
+
+
+def _wish_row(wish: Wish) -> tuple[str, ...]:
+    """Write a wish: the tokens that it asks for, and the fewest; what it may do where it does not fit."""
+    if not wish.models:
+        return (wish.role, "none", *[""] * 5, wish.reason or "")
+    fewest = f", at least {wish.min_context}" if wish.min_context else ""
+    return (
+        wish.role,
+        ", then ".join(wish.models),
+        ", ".join(wish.quantisations),
+        f"{wish.context}{fewest}" if wish.context else "",
+        ", ".join(wish.kv_types) if wish.context else "",
+        str(wish.parallel),
+        ", ".join(wish.may),
+        wish.reason or "",
+    )
 
 
 def format_fits(found: Iterable[Fit]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from textwrap import wrap
 
 from flows.picture_text import blocks
@@ -32,7 +33,10 @@ PLAN_HEAD = (
     "SPEED",
     "DOWNLOAD",
 )
-WIDTH = 100
+WIDTH, NARROWEST_PICTURE, WIDEST_PICTURE = 100, 60, 200
+NAMED = {"CONTEXT", "SPEED", "DOWNLOAD"}
+"""Columns that are left out where they say nothing."""
+
 SOURCES: tuple[RuntimeName, ...] = ("ollama", "tei")
 """One runtime for each kind of origin that a variant can have."""
 
@@ -46,11 +50,7 @@ def plan_rows(plan: Plan) -> Rows:
 def plan_table(plan: Plan) -> tuple[list[str], Rows]:
     """Return head and rows without contexts, speeds and downloads where there are none."""
     rows = plan_rows(plan)
-    used = [
-        at
-        for at, name in enumerate(PLAN_HEAD)
-        if name not in {"CONTEXT", "SPEED", "DOWNLOAD"} or any(row[at] for row in rows)
-    ]
+    used = [at for at, name in enumerate(PLAN_HEAD) if name not in NAMED or any(row[at] for row in rows)]
     return [PLAN_HEAD[at] for at in used], [[row[at] for at in used] for row in rows]
 
 
@@ -90,29 +90,59 @@ def plan_summary(plan: Plan) -> str:
     )
 
 
-def format_plan(plan: Plan, *, explain: bool = False, width: int = WIDTH) -> str:
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """What a plan is written on: columns of the terminal, and whether it holds tables and block signs."""
+
+    width: int = WIDTH
+    narrow: bool = False
+    ascii_only: bool = False
+
+
+def format_plan(plan: Plan, *, explain: bool = False, sheet: Sheet = Sheet(), apply: str = "") -> str:
     """Write a plan.
 
     Args:
         plan: the plan.
         explain: write every step of every role's ladder, not the decision alone.
-        width: columns of the terminal.
+        sheet: where it is written. On a narrow one, a table that does not fit is written a role a paragraph.
+        apply: the profile and the options that provision it, as they are written on a command line.
     """
-    head, rows = plan_table(plan)
-    apply = f"pmoves provision {plan.profile}" + (", on such a host" if plan.assumed else "")
+    width = sheet.width
+    command = f"pmoves provision {apply or plan.profile}" + (", on such a host" if plan.assumed else "")
+    bars = max(NARROWEST_PICTURE, min(width, WIDEST_PICTURE))
     parts = [
         _wrapped(f"{plan.profile}   {plan.host}: {plan.profile_why}", width),
-        columns(head, rows),
+        *(_wrapped(line, width) for line in plan.warnings),
+        _roles(plan, sheet),
         "",
-        blocks(plan, max(60, min(width, 200))) if plan.devices else "",
+        blocks(plan, bars, ascii_only=sheet.ascii_only) if plan.devices else "",
         "",
         *(line for one in plan.decisions for line in _why(one, explain=explain, width=width)),
         *_services(plan.services, explain=explain, width=width),
         *(_wrapped(line, width) for line in (*plan.marks, *(f"Assumed: {one}." for one in plan.assumed))),
-        _wrapped(f"{plan_summary(plan)}. Apply: {apply}", width),
+        _wrapped(f"{plan_summary(plan)}. Apply: {command}", width),
         *(_wrapped(line, width) for line in plan.advice),
     ]
     return "\n".join(parts)
+
+
+def _roles(plan: Plan, sheet: Sheet) -> str:
+    """Write a row a role; where that is too wide for a narrow sheet, a paragraph a role."""
+    head, rows = plan_table(plan)
+    table = columns(head, rows)
+    if not sheet.narrow or max(map(len, table.splitlines())) <= sheet.width:
+        return table
+    lines = []
+    for row in rows:
+        cells = [
+            f"{name.lower()} {cell}" if name in NAMED else cell
+            for name, cell in zip(head[3:], row[3:], strict=True)
+            if cell
+        ]
+        lines += [_wrapped("  ".join(row[:3]).rstrip(), sheet.width)]
+        lines += [_wrapped(", ".join(cells), sheet.width, indent="  ")] if cells else []
+    return "\n".join(lines)
 
 
 def _why(one: Decision, *, explain: bool, width: int) -> list[str]:

@@ -12,7 +12,7 @@ The shapes are in contracts.py; catalogue_rules.py and catalogue_model_rules.py 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from tasks.contracts import Catalogue
 from tasks.effects.files import write_atomic
 from tasks.errors import CatalogueError
 
-__all__ = ["DEFAULT", "load", "load_cached", "nearest", "profile_names"]
+__all__ = ["DEFAULT", "load", "load_cached", "profile_names"]
 
 DEFAULT = Path(__file__).resolve().parent.parent / "profiles"
 
@@ -78,13 +78,6 @@ def load_cached(folder: Path, cache: Path) -> Catalogue:
         kept = built(files)
         _keep(cache, key, kept)
     return kept
-
-
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the one of `names` that was probably meant, or None."""
-    from tasks.shapes import nearest as found  # noqa: PLC0415  # the same
-
-    return found(name, names)
 
 
 def profile_names(folder: Path = DEFAULT) -> tuple[str, ...]:

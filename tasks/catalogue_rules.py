@@ -8,13 +8,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import get_args
 
-from tasks.contracts import DeviceFact, Example, Fallback, Match, Model, Profile, Role, Service, Use, Wish
+from tasks.contracts import (
+    DeviceFact,
+    Example,
+    Fallback,
+    KvType,
+    Match,
+    Model,
+    Profile,
+    Role,
+    Service,
+    Use,
+    Wish,
+)
 from tasks.marked_yaml import Steps
-from tasks.shapes import meant
+from tasks.wording import listed, meant
 
 Problems = Iterator[tuple[Steps, str]]
 
+KV_TYPES: tuple[KvType, ...] = get_args(KvType)
 NAME = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
 BAD_NAME = "a name is lower-case letters, digits and dots, joined by single hyphens"
 BAD_SIZE = "must be more than 0"
@@ -115,6 +129,8 @@ def _wish_problems(wish: Wish, models: Mapping[str, Model]) -> Problems:
     if not wish.kv_types:
         yield ("kv_types",), "there must be at least one type"
     yield from below(("kv_types",), twice(wish.kv_types))
+    if list(wish.kv_types) != sorted(wish.kv_types, key=KV_TYPES.index):
+        yield ("kv_types",), f"must stand from the largest to the smallest: {listed(KV_TYPES)}"
     yield from below(("may",), twice(wish.may))
 
 

@@ -418,13 +418,17 @@ class Limits(Shape, frozen=True):
 
 
 class ExampleDevice(Shape, frozen=True):
-    """A device of the host that a profile is planned for when no host is here. `memory_mib` is 2^20 bytes."""
+    """A device of the host that a profile is planned for when no host is here. `memory_mib` is 2^20 bytes.
+
+    `reserved_mib` is what the driver keeps of a card of its own: an estimate, for cards keep some 300 to 600.
+    """
 
     vendor: Vendor
     name: str
     memory_mib: int
     compute_capability: str | None = None
     unified: bool = False
+    reserved_mib: int = 400
 
 
 class Example(Shape, frozen=True):
@@ -723,8 +727,9 @@ class ServicePlan:
 class Plan:
     """The bundle as it is placed on one host, before byte one.
 
-    `advice` says what installing something would add, `marks` what a licence or a gate asks, `assumed`
-    what was taken for granted of a host that is not here. `disk_needed_bytes` counts the bytes still
+    `warnings` come before all else: a device that is not planned on, or is filled to the last. `advice` says
+    what installing something would add, `marks` what a licence or a gate asks, `assumed` what was taken for
+    granted of a host that is not here. `disk_needed_bytes` counts the bytes still
     missing, twice where a source needs room to unpack, plus the margin.
     """
 
@@ -743,6 +748,7 @@ class Plan:
     services: tuple[ServicePlan, ...] = ()
     marks: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import types
 import typing
-from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
 
 from tasks.marked_yaml import Document, Steps, parse
+from tasks.wording import meant
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -41,19 +40,6 @@ def decode(text: str, shape: type[S], *, name: str) -> tuple[S, Document]:
         return msgspec.convert(document.data, shape), document
     except msgspec.ValidationError as error:
         raise document.error(*_explain(str(error), document.data, shape)) from None
-
-
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the one of `names` that was probably meant, or None."""
-    plain = {_plain(known): known for known in names}
-    close = difflib.get_close_matches(_plain(name), plain, n=1)
-    return plain[close[0]] if close else None
-
-
-def meant(name: str, names: Iterable[str]) -> str:
-    """Return ' (did you mean "…"?)', or nothing where no name is near."""
-    near = nearest(name, names)
-    return f' (did you mean "{near}"?)' if near else ""
 
 
 def _explain(message: str, data: object, shape: object) -> tuple[Steps, str]:
@@ -108,7 +94,3 @@ def _value_at(data: object, steps: Steps) -> object:
 def _in_words(kinds: str) -> str:
     """Turn "str | null" into "text or empty"."""
     return " or ".join(_WORDS.get(kind, kind) for kind in kinds.split(" | "))
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "-").replace(" ", "-")

@@ -22,6 +22,7 @@ from tasks import catalogue, catalogue_files, marked_yaml, shapes
 from tasks.contracts import Catalogue
 from tasks.errors import CatalogueError
 from tasks.shapes import S
+from tasks.wording import nearest
 
 CASES = Path(__file__).parent / "cases" / "catalogue"
 BAD = sorted((CASES / "bad").glob("*.yaml"))
@@ -427,7 +428,7 @@ def test_shipped_profile_names_are_the_profiles() -> None:
 )
 def test_nearest(name: str, near: str | None) -> None:
     """A misspelt name has a nearest one; a foreign one has none."""
-    assert near == catalogue.nearest(name, catalogue.profile_names())
+    assert near == nearest(name, catalogue.profile_names())
 
 
 def loads_or_explains(name: str, text: str) -> bool:

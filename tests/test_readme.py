@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows.planning import all_offers
-from flows.report_plan import format_plan
+from flows.report_plan import Sheet, format_plan
 from tasks import catalogue
 from tasks.contracts import StoreView
 from tasks.detect.example import from_example
@@ -24,4 +24,4 @@ def test_the_plan_in_the_readme_is_current() -> None:
     lines = [line for line in shown.splitlines() if line and line[0] not in "`$…"]
 
     assert len(lines) > len(plan.decisions)
-    assert set(lines) <= set(format_plan(plan, width=WIDTH).splitlines())
+    assert set(lines) <= set(format_plan(plan, sheet=Sheet(WIDTH)).splitlines())

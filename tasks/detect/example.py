@@ -35,6 +35,7 @@ NOT_KNOWN = "not known"
 EXAMPLE = Unknown("an example host")
 EXAMPLE_AVAILABLE_PERCENT = 94
 EXAMPLE_CORES = 8
+RESERVE = "what its driver keeps of each card is estimated"
 MODEL, COMPATIBLE = "proc/device-tree/model", "proc/device-tree/compatible"
 
 
@@ -72,18 +73,19 @@ def _devices(example: Example, memory: Memory) -> Iterator[Accelerator]:
 
 def _device(one: ExampleDevice, index: int, memory: Memory) -> Accelerator:
     own, shared = one.memory_mib << 20, share(memory)
+    reserved = min(one.reserved_mib << 20, own)
     return Accelerator(
         vendor=one.vendor,
         name=one.name,
         uuid=EXAMPLE,
         memory_total_bytes=_least(own, shared.total_bytes) if one.unified else own,
-        memory_free_bytes=_least(own, shared.free_bytes) if one.unified else own,
+        memory_free_bytes=_least(own, shared.free_bytes) if one.unified else own - reserved,
         compute_capability=one.compute_capability or EXAMPLE,
         driver=EXAMPLE,
         index=index,
         bus_id=EXAMPLE,
         runtime=EXAMPLE,
-        memory_reserved_bytes=shared.kept_bytes if one.unified else 0,
+        memory_reserved_bytes=shared.kept_bytes if one.unified else reserved,
         memory_used_bytes=EXAMPLE if one.unified else 0,
         unified=one.unified,
     )

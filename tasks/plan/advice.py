@@ -1,20 +1,45 @@
-"""What installing something would add, and what licences and gates ask. Pure."""
+"""What a plan warns of, what installing something would add, and what licences and gates ask. Pure."""
 
 from __future__ import annotations
 
-from tasks.contracts import Catalogue, HostFacts, PlannedModel, Profile
+from collections.abc import Sequence
+
+from tasks.contracts import Catalogue, DeviceMemory, HostFacts, PlannedModel, Profile
 from tasks.plan.budget import Pools
 from tasks.plan.match import best_fit
 from tasks.plan.request import Request
-from tasks.wording import listed
+from tasks.wording import MIB, gib, listed
+
+TIGHT_BYTES = 100 * MIB
+"""Less than this free beside the margin is worth a word where footprints are estimated; chosen."""
 
 
-def advice(facts: HostFacts, catalogue: Catalogue, profile: Profile, *, pools: Pools) -> tuple[str, ...]:
+def warnings(
+    pools: Pools, devices: Sequence[DeviceMemory], models: Sequence[PlannedModel]
+) -> tuple[str, ...]:
+    """Say which devices are not planned on, and which are filled to the last on the strength of estimates."""
+    lines = [f"{one[0].upper()}{one[1:]}." for one in pools.left_out]
+    for device in devices:
+        here = [
+            one
+            for one in models
+            if not one.memory_measured and device.device in {share.device for share in one.devices}
+        ]
+        free = device.budget_bytes - device.used_bytes
+        if here and free < TIGHT_BYTES:
+            lines.append(
+                f"{device.device} has {gib(free)} to spare beside its margin of"
+                f" {gib(device.margin_bytes)}, and what lies there is estimated; a run measures it."
+            )
+    return tuple(lines)
+
+
+def advice(facts: HostFacts, catalogue: Catalogue, profile: Profile) -> tuple[str, ...]:
     """Say what is not here, and what it would add."""
     best = best_fit(facts, catalogue)
     hardware = catalogue.profiles[best.profile] if best else profile
     wishes = [f"{wish.role} ({wish.models[0]})" for wish in hardware.bundle if wish.models]
-    lines = [f"{one[0].upper()}{one[1:]}." for one in pools.left_out]
+    lines = []
     if not facts.container_engine.answers:
         lines.append(
             f"A container engine is not here ({facts.container_engine.detail}). It is what the bundle of"

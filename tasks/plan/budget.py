@@ -18,6 +18,13 @@ from tasks.plan.request import Request
 from tasks.wording import gib
 
 MAIN = "cpu"
+MOST_DEVICES = 16
+"""More are not planned on: what can be cut over how many cards would take too long to tell."""
+
+
+APPLE_SMALL, APPLE_LARGE, APPLE_SMALL_BYTES = 66, 75, 36 << 30
+"""Percent of main memory that macOS lets the GPU take: 66.7% was reported for 32 GiB; 75% for more is what
+its users report, and can be raised (iogpu.wired_limit_mb)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,12 @@ def pools(facts: HostFacts, limits: Limits, request: Request) -> Pools:
             left_out.append(f"{device.name} is not planned on: it shares main memory with another device")
         else:
             found.append(_device(name, device, margin=margin, request=request))
+    if len(found) > MOST_DEVICES:
+        left_out.append(
+            f"{len(found) - MOST_DEVICES} devices are not planned on: {MOST_DEVICES} are the most"
+        )
+        largest = sorted(found, key=lambda one: -one.total_bytes)[:MOST_DEVICES]
+        found = [one for one in found if one in largest]
     main = None if any(one.main for one in found) else _main(facts, request)
     return Pools((*found, *([main] if main else [])), tuple(left_out))
 
@@ -95,6 +108,8 @@ def _device(name: str, device: Accelerator, *, margin: int, request: Request) ->
     others = 0 if isinstance(free, Unknown) else max(0, total - reserved - free - own)
     cap = request.ram_bytes if device.unified else request.vram_bytes
     left = total - reserved - others
+    if device.vendor == "apple":
+        left = min(left, total * (APPLE_SMALL if total <= APPLE_SMALL_BYTES else APPLE_LARGE) // 100)
     return Pool(
         name=name,
         title=device.name,

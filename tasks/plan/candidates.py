@@ -118,11 +118,17 @@ class Maker:
                 yield tables[key].candidate(place, rank=rank, quant=quant)
 
     def _too_long(self, wish: Wish, model: Model) -> str:
-        """Return why a context that a person set cannot be had of a model."""
-        chosen = self.request.override(wish.role, model.name, "context")
-        if chosen is None or chosen.number <= longest(model):
+        """Return why a context that is set, or the least that is wished, cannot be had of a model."""
+        chosen, most = self.request.override(wish.role, model.name, "context"), longest(model)
+        if chosen is None:
+            short = 0 < most < (wish.min_context or 0)
+            return (
+                f"it takes {most} tokens at most, and {wish.min_context} are the fewest worth serving"
+                if short
+                else ""
+            )
+        if chosen.number <= most:
             return ""
-        most = longest(model)
         return f"it takes {most} tokens at most" if most else "it has no context that could be set"
 
     def _unfit(

@@ -20,7 +20,7 @@ from tasks.contracts import (
     Wish,
 )
 from tasks.errors import NoRoomError, RefusedError
-from tasks.plan.advice import advice, marks
+from tasks.plan.advice import advice, marks, warnings
 from tasks.plan.assemble import assemble
 from tasks.plan.budget import Pools, pools
 from tasks.plan.candidates import Maker, Offers, Table
@@ -113,6 +113,7 @@ class _Planner:
         decisions = tuple(self._decision(role, wish) for role, wish in enumerate(self.profile.bundle))
         models = assemble(self.maker, self.tables, self.choices, board=self.board, store=self.store)
         download = sum(model.download_bytes for model in models)
+        devices = memory_of(self.pools.pools, models)
         return Plan(
             host=self.facts.host,
             profile=self.profile.name,
@@ -123,11 +124,12 @@ class _Planner:
             disk_needed_bytes=_room_bytes(models),
             disk_free_bytes=next(disk.free_bytes for disk in self.facts.disks if disk.purpose == "store"),
             store=self.store.path,
-            advice=advice(self.facts, self.catalogue, self.profile, pools=self.pools),
-            devices=memory_of(self.pools.pools, models),
+            advice=advice(self.facts, self.catalogue, self.profile),
+            devices=devices,
             servers=servers(models, self.pools),
             services=services(self.catalogue, models, decisions, self.request.cloud),
             marks=marks(self.catalogue, models, self.request),
+            warnings=warnings(self.pools, devices, models),
         )
 
     def _decision(self, role: int, wish: Wish) -> Decision:
@@ -165,7 +167,7 @@ def _refuse_if(request: Request, profile: Profile, plan: Plan) -> None:
         more = f", and so would {listed([one.role for one in off[1:]])}" if off[1:] else ""
         raise RefusedError(
             f"with --strict, profile {profile.name} is refused: {off[0].role} would be {off[0].verdict}{more}"
-            f" ({off[0].why})",
+            f" ({off[0].why.rpartition('; ')[0] or off[0].why})",
             NOTHING_CHANGED,
             "leave out --strict to take what fits",
         )

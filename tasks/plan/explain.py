@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 from tasks.contracts import Decision, KvType
 from tasks.plan.fill import Fill
-from tasks.plan.loads import Candidate
+from tasks.plan.loads import Candidate, longest
 from tasks.plan.places import Place
 from tasks.plan.room import Room
 from tasks.plan.rungs import Rung, both, foot, how, verdict
 from tasks.wording import gib, listed
 
+NO_FIT = "does not fit"
 Kind = tuple[bool, bool]
 KINDS: tuple[Kind, ...] = ((False, False), (False, True), (True, False), (True, True))
 """Kinds of places, the best first: on the CPU or not, in turns or not."""
@@ -135,6 +136,10 @@ class Explainer(Room):
             or one.memory_bytes is not None
         ):
             return
+        most, wished = longest(one.model), self.tables[role].wish.context or 0
+        if most < wished:
+            text = f"{one.model.name} takes {most} tokens at most, and {wished} are wished"
+            yield Rung("trained", text, text)
         for context in range(choice.context + 1):
             for kv, kind in enumerate(one.kv_types):
                 if context == choice.context and kv >= choice.kv:
@@ -148,13 +153,13 @@ class Explainer(Room):
         tokens = f"{one.contexts[at[0]]} tokens of {kind} KV"
         asked, left = both(need.kv_bytes, free)
         needs = f"{tokens} need {asked} and {left} left for them"
-        fits = self.asks(one, at) <= self.left(one, rest)
-        end = self._kept_back(role, kind) if fits else "does not fit"
-        return Rung("context", f"{needs}: {end}", needs, needs_bytes=need.kv_bytes, left_bytes=max(0, free))
+        end = self._kept_back(role, kind) if self.fits(one, at, rest) else NO_FIT
+        short = needs if end == NO_FIT else f"{needs}: {end}"
+        return Rung("context", f"{needs}: {end}", short, needs_bytes=need.kv_bytes, left_bytes=max(0, free))
 
     def _refused(self, role: int, rung: str, one: Candidate, *, rest: Fill, at: tuple[int, int]) -> Rung:
         needs, left = self.asks(one, at), self.left(one, rest)
-        end = self._kept_back(role) if needs <= left else "does not fit"
+        end = self._kept_back(role) if self.fits(one, at, rest) else NO_FIT
         asked, free = both(needs, left)
         name, where, tail = one.model.name, self._where(one.place), how(one, *at)
         if rung == "place":
@@ -164,6 +169,8 @@ class Explainer(Room):
         beside = f"{free} left{self.beside(role, one)}"
         short = f"{name} {where} needs at least {asked} and {beside}"
         text = f"{name} {where} needs at least {asked}{tail} and {beside}: {end}"
+        if end != NO_FIT:
+            short = f"{short}: {end}"
         return Rung(rung, text, short, needs_bytes=needs, left_bytes=max(0, left))
 
     def _taken(self, role: int, rest: Fill) -> Rung:
@@ -208,7 +215,8 @@ class Explainer(Room):
     def _kept_back(self, role: int, kind: str = "") -> str:
         """Say why something is not taken although it would fit."""
         mates = [self.tables[at].wish.role for at in self.group(role) if at != role]
-        if mates and kind:
+        choice = self.choices[role]
+        if mates and kind and choice.candidate and kind != choice.candidate.kv_types[choice.kv]:
             return f"it would fit, but it shares a server with {listed(mates)}, and a server has one KV type"
         sharers = [
             self.tables[at].wish.role for at, choice in enumerate(self.choices) if choice.shares == role

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from tasks.contracts import Accelerator, Catalogue, HostFacts, Match, Profile, Unknown
 from tasks.errors import HardwareMissingError, UnknownProfileError
 from tasks.plan.request import AUTO, NOTHING_CHANGED, Request
-from tasks.wording import gib, listed, plural
+from tasks.wording import gib, listed, meant, plural
 
 EMBEDDED = "embedded"
 BOARD, DEVICE, WHATEVER, MAIN_MEMORY = 3, 2, 1, 0
@@ -54,8 +53,7 @@ def chosen_profile(facts: HostFacts, catalogue: Catalogue, request: Request) -> 
     profile = catalogue.profiles.get(request.profile)
     if profile is None:
         names = [AUTO, *catalogue.profiles]
-        near = get_close_matches(request.profile, names, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        hint = meant(request.profile, names, quote="")
         raise UnknownProfileError(
             f"there is no profile {request.profile!r}{hint}",
             NOTHING_CHANGED,

@@ -5,16 +5,15 @@ Two placements are compared by this list, from the top; the first difference dec
     1  fewer roles are served by nobody; where one must be, a role further down in the bundle
     2  fewer roles are left to a cloud; the same
     3  the models that the wishes name first
-    4  what writes text: on an accelerator, not on the CPU
-    5  resident, not in turns with others
-    6  the quantisation that is preferred
-    7  the longer context
-    8  what writes no text (embeddings, Whisper): on an accelerator, not on the CPU
-    9  the KV type that is preferred
-   10  on fewer cards
+    4  what has a decoder's build: on an accelerator, not on the CPU
+    5  role by role: resident, not in turns with others; then the quantisation that is preferred; then the
+       longer context
+    6  what has no such build (BERT, Whisper): on an accelerator, not on the CPU
+    7  the KV type that is preferred
+    8  on fewer cards
 
-From line 3 on, each line is looked at for all roles before the next one is, and within a line the first role
-of the bundle comes first: what stands lower in the bundle yields first.
+Each line is looked at for all roles before the next one is, and within a line the first role of the bundle
+comes first: what stands lower in the bundle yields first.
 """
 
 from __future__ import annotations
@@ -26,6 +25,8 @@ from tasks.plan.loads import Candidate
 
 RANK, CPU, WAIT, QUANT, CONTEXT, LIGHT, KV, CARDS = range(8)
 LEVELS = (RANK, CPU, WAIT, QUANT, CONTEXT, LIGHT, KV, CARDS)
+LINES = ((RANK,), (CPU,), (WAIT, QUANT, CONTEXT), (LIGHT,), (KV,), (CARDS,))
+"""Lines 3 to 8: what is settled for one role before the next one is looked at."""
 NO_BOUND = 1 << 60
 Values = tuple[int, ...]
 
@@ -73,12 +74,12 @@ def cost(tables: tuple[Table, ...], choices: Choices) -> tuple[Values, ...]:
     values = [values_of(table, choice) for table, choice in zip(tables, choices, strict=True)]
     none = tuple(int(choice.none) for choice in choices)
     cloud = tuple(int(choice.cloud) for choice in choices)
-    levels = (tuple(one[level] for one in values) for level in LEVELS)
-    return ((sum(none),), none, (sum(cloud),), cloud, *levels)
+    lines = (tuple(one[level] for one in values for level in line) for line in LINES)
+    return ((sum(none),), none, (sum(cloud),), cloud, *lines)
 
 
 def values_of(table: Table, choice: Choice) -> Values:
-    """Return lines 3 to 10 of one role's choice."""
+    """Return what lines 3 to 8 look at in one role's choice, in the order of `LEVELS`."""
     one = choice.candidate
     if one is None:
         return (0,) * len(LEVELS)
@@ -124,7 +125,7 @@ def own_candidate(table: Table, one: Candidate) -> Candidate | None:
 
 
 def shared_values(table: Table, choice: Choice) -> Values | None:
-    """Return lines 3 to 9 of a role that uses another's server; None where its wish does not allow that."""
+    """Return the same without the cards for a role on another's server; None where its wish forbids that."""
     one = choice.candidate
     if one is None:
         return None

@@ -13,14 +13,13 @@ The first word is a role or the name of a model.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import get_args
 
 from tasks.contracts import Catalogue, Measured, Model, Residency, Role
 from tasks.errors import UsageError
-from tasks.wording import listed
+from tasks.wording import listed, meant
 
 AUTO = "auto"
 NOTHING_CHANGED = "nothing was changed"
@@ -109,11 +108,11 @@ def _parsed(text: str, catalogue: Catalogue) -> Override:
     one = Override(match[1], match[2], match[3])
     if one.key not in KEYS:
         raise _wrong(
-            text, f'there is no key "{one.key}"{_meant(one.key, KEYS)}', f"take one of {listed(KEYS)}"
+            text, f'there is no key "{one.key}"{meant(one.key, KEYS)}', f"take one of {listed(KEYS)}"
         )
     targets = (*get_args(Role), *catalogue.models)
     if one.target not in targets:
-        what = f'there is no role and no model "{one.target}"{_meant(one.target, targets)}'
+        what = f'there is no role and no model "{one.target}"{meant(one.target, targets)}'
         raise _wrong(text, what, f"take a role ({listed(get_args(Role))}) or a model's name")
     _check_value(text, one, catalogue)
     return one
@@ -143,7 +142,7 @@ def _check_value(text: str, one: Override, catalogue: Catalogue) -> None:
 def _check_model(text: str, one: Override, catalogue: Catalogue) -> None:
     model = catalogue.models.get(one.value)
     if model is None:
-        near = _meant(
+        near = meant(
             one.value, [name for name, model in catalogue.models.items() if one.target in model.roles]
         )
         raise _wrong(text, f'there is no model "{one.value}"{near}', "see `pmoves models`")
@@ -157,13 +156,6 @@ def _targets(name: str, catalogue: Catalogue) -> list[Model]:
     if name in catalogue.models:
         return [catalogue.models[name]]
     return [model for model in catalogue.models.values() if name in model.roles]
-
-
-def _meant(name: str, names: Sequence[str]) -> str:
-    """Guess what was meant: what begins so goes before what only looks alike."""
-    near = sorted((one for one in names if one.startswith(name)), key=len) if name else []
-    near = near or get_close_matches(name, names, n=1)
-    return f' (did you mean "{near[0]}"?)' if near else ""
 
 
 def _wrong(text: str, what: str, then: str) -> UsageError:

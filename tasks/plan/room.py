@@ -73,6 +73,16 @@ class Room:
         """Tell whether a candidate would not fit even where nothing else lies."""
         return self.asks(one, foot(one)) > sum(self.board.budgets[at] for at in one.place.pools)
 
+    def fits(self, one: Candidate, at: tuple[int, int], rest: Fill) -> bool:
+        """Tell whether a candidate fits beside the rest, in the group that is there if it takes turns."""
+        load, kind = one.loads[at[0]][at[1]], one.kv_types[at[1]]
+        if not one.place.waits:
+            return rest.add(one, load, kind) is not None
+        where = one.place.pools
+        groups = dict(rest.groups)
+        kinds = [known for place, known in groups if place == where] or [kind]
+        return any(rest.add(one, load, known) is not None for known in kinds)
+
     def asks(self, one: Candidate, at: tuple[int, int]) -> int:
         """Return what a candidate asks for at one place of its ladders."""
         each, cut = weight(one, one.loads[at[0]][at[1]])

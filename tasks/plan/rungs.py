@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tasks.contracts import KvType, Step, Verdict
 from tasks.plan.candidates import Table
-from tasks.plan.loads import Candidate
+from tasks.plan.loads import Candidate, longest
 from tasks.plan.preference import Choice, values_of
 from tasks.wording import MIB, gib
 
@@ -44,8 +44,9 @@ def verdict(table: Table, choice: Choice) -> Verdict:
         return "changed"
     gpu = any(one.place.on_gpu for one in table.candidates)
     rank, heavy, wait, quant, context, light, kv = values_of(table, choice)[:7]
-    cpu = heavy or light
-    return "changed" if rank or (cpu and gpu) or wait or quant or context or kv else "kept"
+    cpu, one = heavy or light, choice.candidate
+    short = one is not None and 0 < longest(one.model) < (table.wish.context or 0)
+    return "changed" if rank or (cpu and gpu) or wait or quant or context or kv or short else "kept"
 
 
 def foot(one: Candidate) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tasks.plan.candidates import Table
 from tasks.plan.fill import Board
 from tasks.plan.oracle import Bounds, Oracle
-from tasks.plan.preference import CARDS, CONTEXT, KV, LEVELS, QUANT, RANK, Choices, values_of
+from tasks.plan.preference import CARDS, CONTEXT, KV, LINES, QUANT, RANK, Choices, values_of
 
 
 def solve(tables: tuple[Table, ...], board: Board, *, twins: bool = True) -> Choices:
@@ -49,9 +49,10 @@ class _Solver:
         best = self._count(best, [choice.cloud for choice in best], most_cloud)
         for role in roles:
             best = self._exclude(best, role, bounds.not_cloud, none=best[role].cloud)
-        for level in LEVELS:
+        for line in LINES:
             for role in roles:
-                best = self._settle(best, role, level)
+                for level in line:
+                    best = self._settle(best, role, level)
         return best
 
     def _count(self, best: Choices, now: list[bool], bound: Callable[[int], None]) -> Choices:

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import ceil
 
 from tasks.contracts import PlannedModel, PlannedServer, RuntimeName
 from tasks.plan.budget import Pools
+from tasks.plan.memory import tei_batch_tokens
 
 Settings = tuple[tuple[str, str], ...]
+VLLM_BLOCK = 16
+"""Tokens of a block of vLLM's KV cache: the last one may be begun and not full."""
+
 FOREVER, A_WHILE = "-1", "5m"
 RERANKER_OVERRIDES = (
     '{"architectures":["Qwen3ForSequenceClassification"],"classifier_from_token":["no","yes"],'
@@ -57,7 +62,7 @@ def _server(name: str, members: tuple[PlannedModel, ...], pools: Pools) -> Plann
         devices=devices,
         models=tuple(one.model for one in members),
         port=first.port,
-        settings=(*_visible(first, devices, pools), *_SERVER_SETTINGS[first.runtime](members)),
+        settings=(*_visible(first, devices, pools), *_SERVER_SETTINGS[first.runtime](members, pools)),
     )
 
 
@@ -85,7 +90,7 @@ def _visible(first: PlannedModel, devices: tuple[str, ...], pools: Pools) -> Set
 # --- a row a runtime -----------------------------------------------------------------------------
 
 
-def _ollama(members: tuple[PlannedModel, ...]) -> Settings:
+def _ollama(members: tuple[PlannedModel, ...], _pools: Pools) -> Settings:
     first, turns = members[0], members[0].residency == "on-demand"
     decoders = [one for one in members if one.need and one.need.kv_bytes]
     context = max([one.context for one in decoders or members])
@@ -106,10 +111,13 @@ def _ollama_model(one: PlannedModel) -> Settings:
     return (("num_ctx", str(one.context)), ("num_gpu", gpu))
 
 
-def _llama_cpp(members: tuple[PlannedModel, ...]) -> Settings:
+def _llama_cpp(members: tuple[PlannedModel, ...], _pools: Pools) -> Settings:
     one = members[0]
     split = ",".join(str(share.layers) for share in one.devices)
+    pooled = one.role in {"reranker", "embeddings"}
     return (
+        # A text must fit one batch, and a batch is never longer than --batch-size.
+        *((("--batch-size", str(one.context)),) if pooled else ()),
         ("--cache-type-k", one.kv_type),
         ("--cache-type-v", one.kv_type),
         ("--ctx-size", str(one.context * one.parallel)),
@@ -119,33 +127,43 @@ def _llama_cpp(members: tuple[PlannedModel, ...]) -> Settings:
         *((("--reranking", ""),) if one.role == "reranker" else ()),
         *((("--embeddings", ""),) if one.role == "embeddings" else ()),
         *((("--tensor-split", split),) if len(one.devices) > 1 else ()),
-        *((("--ubatch-size", str(one.context)),) if one.role in {"reranker", "embeddings"} else ()),
+        *((("--ubatch-size", str(one.context)),) if pooled else ()),
     )
 
 
-def _tei(members: tuple[PlannedModel, ...]) -> Settings:
+def _tei(members: tuple[PlannedModel, ...], _pools: Pools) -> Settings:
     one = members[0]
     return (
         ("--auto-truncate", "false"),
         ("--dtype", "float16" if one.device != "cpu" else "float32"),
-        ("--max-batch-tokens", "16384"),
+        ("--max-batch-tokens", str(tei_batch_tokens(one.max_tokens))),
     )
 
 
-def _vllm(members: tuple[PlannedModel, ...]) -> Settings:
+def _vllm(members: tuple[PlannedModel, ...], pools: Pools) -> Settings:
     one = members[0]
     cards = len(one.devices)
     qwen = one.role == "reranker" and one.model.startswith("qwen3-reranker")
+    kv = one.need.kv_bytes * (one.context + VLLM_BLOCK) // max(1, one.context) if one.need else 0
     return (
+        # Without it vLLM wants 90% of each card to be free before it starts.
+        ("--gpu-memory-utilization", f"{_utilisation(one, pools):.2f}"),
         *((("--hf-overrides", RERANKER_OVERRIDES),) if qwen else ()),
-        ("--kv-cache-memory-bytes", str(one.need.kv_bytes // cards if one.need else 0)),
+        ("--kv-cache-memory-bytes", str(kv // cards)),
         ("--max-model-len", str(one.context)),
         ("--max-num-seqs", str(one.parallel)),
         ("--tensor-parallel-size", str(cards)),
     )
 
 
-def _speaches(members: tuple[PlannedModel, ...]) -> Settings:
+def _utilisation(one: PlannedModel, pools: Pools) -> float:
+    """Return the largest share of a card that a model takes, rounded up to a hundredth."""
+    totals = {pool.name: pool.total_bytes for pool in pools.pools}
+    shares = [share.memory_bytes / totals[share.device] for share in one.devices if totals.get(share.device)]
+    return min(1.0, ceil(100 * max(shares, default=0.0)) / 100)
+
+
+def _speaches(members: tuple[PlannedModel, ...], _pools: Pools) -> Settings:
     first = members[0]
     return (
         (
@@ -157,7 +175,7 @@ def _speaches(members: tuple[PlannedModel, ...]) -> Settings:
     )
 
 
-def _nothing(_members: tuple[PlannedModel, ...]) -> Settings:
+def _nothing(_members: tuple[PlannedModel, ...], _pools: Pools) -> Settings:
     return ()
 
 
@@ -165,7 +183,7 @@ def _nothing_more(_one: PlannedModel) -> Settings:
     return ()
 
 
-_SERVER_SETTINGS: dict[RuntimeName, Callable[[tuple[PlannedModel, ...]], Settings]] = {
+_SERVER_SETTINGS: dict[RuntimeName, Callable[[tuple[PlannedModel, ...], Pools], Settings]] = {
     "embedded": _nothing,
     "ollama": _ollama,
     "llama.cpp": _llama_cpp,

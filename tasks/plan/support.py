@@ -1,8 +1,8 @@
 """Which runtime can use which memory: a table, one row a runtime. Pure.
 
-Sources: Ollama's documents (compute capability 5.0 and up, ROCm, Jetson libraries in its arm64 image), the
-list of images of text-embeddings-inference 1.9 (Turing to Blackwell; none for Jetson), vLLM (7.0 and up),
-and the CTranslate2 wheels for arm64, which are for the CPU alone.
+Sources: Ollama's documents (compute capability 5.0 and up; ROCm, and Vulkan for other AMD GPUs; JetPack 5 and
+up), the list of images of text-embeddings-inference 1.9 (Turing to Blackwell; none for Jetson), vLLM (7.0 and
+up), and the CTranslate2 wheels for arm64, which are for the CPU alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tasks.plan.budget import Pool
 
 OLDEST_CUDA, OLDEST_TURING, OLDEST_VOLTA = (5, 0), (7, 5), (7, 0)
 ARM = {"aarch64", "arm64"}
+OLDEST_L4T = 35
 
 
 def _cuda(device: Accelerator) -> tuple[int, int] | None:
@@ -34,10 +35,19 @@ def _at_least(device: Accelerator, oldest: tuple[int, int], what: str) -> str:
     return f"{what} needs compute capability {oldest[0]}.{oldest[1]} and {has}"
 
 
-def _ggml(device: Accelerator, _facts: HostFacts) -> str:
+def _ggml(device: Accelerator, facts: HostFacts) -> str:
     if device.vendor == "intel":
         return f"no image here serves models on {device.name}"
+    if _old_jetson(facts):
+        return "its images have CUDA for JetPack 5 and later, and this board has an older one"
     return _at_least(device, OLDEST_CUDA, "CUDA in llama.cpp") if device.vendor == "nvidia" else ""
+
+
+def _old_jetson(facts: HostFacts) -> bool:
+    """Tell whether a Jetson's system software is from before L4T 35; what is not known passes."""
+    l4t = facts.jetson.l4t if facts.jetson else ""
+    major = l4t.partition(".")[0] if isinstance(l4t, str) else ""
+    return major.isdecimal() and int(major) < OLDEST_L4T
 
 
 def _tei(device: Accelerator, facts: HostFacts) -> str:

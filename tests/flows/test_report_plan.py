@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flows.report_plan import (
+    Sheet,
     format_difference,
     format_models,
     format_plan,
@@ -125,7 +126,7 @@ def test_with_explain_every_step_is_printed() -> None:
 def test_wrapped_lines_are_no_wider_than_the_terminal(width: int, explain: bool) -> None:  # noqa: FBT001  # a column
     """Sentences are wrapped; a table is as wide as it has to be."""
     made = plan()
-    lines = format_plan(made, explain=explain, width=width).splitlines()
+    lines = format_plan(made, explain=explain, sheet=Sheet(width)).splitlines()
     tables = _table(lines, "ROLE ") | _table(lines, "SERVICE ")
 
     assert [line for at, line in enumerate(lines) if at not in tables and len(line) > width] == []

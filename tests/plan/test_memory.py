@@ -39,7 +39,6 @@ def test_qwen_32b_keeps_262144_bytes_a_token() -> None:
         ("qwen2.5-7b-instruct", 8192, 0.47),
         ("qwen3-reranker-4b", 8192, 1.21),
         ("mistral-large-2", 32_768, 11.81),
-        ("deepseek-coder-v2-236b", 8192, 0.57),
     ],
 )
 def test_published_cache_sizes(model: str, context: int, gigabytes: float) -> None:
@@ -49,18 +48,27 @@ def test_published_cache_sizes(model: str, context: int, gigabytes: float) -> No
 
 def test_latent_attention_is_not_heads_times_dimension() -> None:
     """MLA keeps (512 + 64) x 2 bytes a layer, whatever the number of heads is."""
+    attention = SHELF.models["glm-4.7-flash"].attention
+
+    assert attention is not None
+    assert kv_bytes_per_token(attention) == attention.layers * (512 + 64) * 2
+
+
+def test_files_that_were_made_before_latent_attention_keep_every_head() -> None:
+    """The library's DeepSeek R1 of early 2025: 61 layers x 128 heads x (192 + 128) x 2 bytes."""
     attention = SHELF.models["deepseek-r1-671b"].attention
 
     assert attention is not None
-    assert kv_bytes_per_token(attention) == 61 * (512 + 64) * 2
+    assert attention.upper_bound
+    assert kv_bytes_per_token(attention) == 61 * 128 * (192 + 128) * 2
 
 
 def test_a_window_bounds_what_its_layers_keep() -> None:
-    """Beyond the window only the other layers grow."""
+    """Beyond the window and a batch of 512 only the other layers grow."""
     attention = Attention(layers=6, kv_heads=1, head_dim=1, window_tokens=1024, windowed_layers=5)
 
     assert kv_bytes(attention, Setting(512)) == 6 * 512 * 4
-    assert kv_bytes(attention, Setting(4096)) == (1 * 4096 + 5 * 1024) * 4
+    assert kv_bytes(attention, Setting(4096)) == (1 * 4096 + 5 * (1024 + 512)) * 4
 
 
 def test_recurrent_layers_keep_no_token() -> None:

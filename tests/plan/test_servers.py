@@ -148,7 +148,7 @@ def test_llama_cpp_that_pools(role: Role, flag: str) -> None:
     found = dict(settings(planned("llama.cpp", role=role, context=4096)))
 
     assert found[flag] == ""
-    assert found["--ubatch-size"] == "4096"
+    assert found["--ubatch-size"] == found["--batch-size"] == "4096"
 
 
 def test_llama_cpp_on_the_cpu() -> None:
@@ -168,19 +168,24 @@ def test_tei() -> None:
         *FIRST,
         ("--auto-truncate", "false"),
         ("--dtype", "float16"),
-        ("--max-batch-tokens", "16384"),
+        ("--max-batch-tokens", "8192"),
     )
     assert dict(on_cpu)["--dtype"] == "float32"
+    longer = replace(planned("tei", role="embeddings"), max_tokens=32768)
+    assert dict(settings(longer))["--max-batch-tokens"] == "32768"
 
 
 def test_vllm() -> None:
-    """Each card gets its part of the cache."""
-    shares = (Share("gpu0", 450), Share("gpu1", 450))
+    """Each card gets its part of the cache with a block that may be begun, and is asked for no more."""
+    shares = (Share("gpu0", 11_990 << 20), Share("gpu1", 450))
+    one = planned("vllm", shares=shares, parallel=3)
+    one = replace(one, need=Need(600, kv_bytes=300_000))
 
-    assert settings(planned("vllm", shares=shares, parallel=3)) == (
+    assert settings(one) == (
         ORDER,
         ("CUDA_VISIBLE_DEVICES", "GPU-0,GPU-1"),
-        ("--kv-cache-memory-bytes", "150"),
+        ("--gpu-memory-utilization", "0.50"),
+        ("--kv-cache-memory-bytes", "150292"),
         ("--max-model-len", "8192"),
         ("--max-num-seqs", "3"),
         ("--tensor-parallel-size", "2"),

@@ -9,7 +9,7 @@ import pytest
 
 from tasks.contracts import DeviceFact, Measured, Need, Speed
 from tasks.plan.budget import Pool
-from tasks.plan.speed import bandwidth, speed
+from tasks.plan.speed import TOKEN_S, bandwidth, speed
 from tests.lab.bundles import card_pool, decoder, encoder, main_pool
 from tests.lab.hosts import device
 
@@ -34,11 +34,11 @@ def of(*pools: Pool, measured: Measured | None = None) -> Speed | None:
 
 
 def test_one_card_reads_all_weights_for_a_token() -> None:
-    """70 % of 936 GB/s over 20 GB; the cache is not counted, and the basis says all of it."""
+    """70 % of 936 GB/s over 20 GB, and 4 ms; the cache is not counted, and the basis says the rest."""
     found = of(pool("NVIDIA GeForce RTX 3090"))
 
     assert found is not None
-    assert found.per_s == pytest.approx(936 / 20 * 0.7, abs=0.05)
+    assert found.per_s == pytest.approx(1 / (20 / 936 / 0.7 + TOKEN_S), abs=0.05)
     assert found.unit == "tokens/s"
     assert not found.measured
     assert found.basis == "estimated: 936 GB/s over 20.0 GB a token, 70% of it"
@@ -62,7 +62,7 @@ def test_cut_over_two_cards_each_reads_its_part_in_turn() -> None:
     assert two is not None
     assert mixed is not None
     assert one.per_s == two.per_s
-    assert mixed.per_s == pytest.approx(0.7 / (10 / 936 + 10 / 346), abs=0.05)
+    assert mixed.per_s == pytest.approx(1 / ((10 / 936 + 10 / 346) / 0.7 + TOKEN_S), abs=0.05)
 
 
 def test_a_mixture_of_experts_reads_its_active_part_and_reaches_half() -> None:
@@ -72,16 +72,24 @@ def test_a_mixture_of_experts_reads_its_active_part_and_reaches_half() -> None:
     found = speed(sparse, NEED, (pool("RTX 3090"),), devices=FACTS, measured=None)
 
     assert found is not None
-    assert found.per_s == pytest.approx(936 / 2 * 0.35, abs=0.05)
+    assert found.per_s == pytest.approx(1 / (2 / 936 / 0.35 + TOKEN_S), abs=0.05)
 
 
 def test_where_a_card_is_not_known_nothing_is_claimed() -> None:
-    """Nor for a slice, main memory, or one unknown card of two."""
+    """Nor for a slice, or one unknown card of two."""
     assert of(pool("Some Card")) is None
     assert of(pool("RTX 3090"), pool("Some Card", 1)) is None
     assert of(pool("RTX 3090", slice_of="GPU-0")) is None
     assert of(main_pool(9000)) is None
-    assert of() is None
+
+
+def test_main_memory_is_a_desktop_s() -> None:
+    """40 GB/s, named as an estimate: a small model on a CPU is shown as slow as it is."""
+    found = of()
+
+    assert found is not None
+    assert found.per_s == pytest.approx(1 / (20 / 40 / 0.7 + TOKEN_S), abs=0.05)
+    assert found.basis.startswith("estimated: 40 GB/s")
 
 
 def test_what_gives_no_text_has_no_tokens_a_second() -> None:

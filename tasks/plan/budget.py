@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from tasks.contracts import Accelerator, HostFacts, Limits, Unknown
 from tasks.plan.request import Request
-from tasks.wording import gib
+from tasks.wording import gib, plural
 
 MAIN = "cpu"
 MOST_DEVICES = 16
@@ -83,9 +83,9 @@ def pools(facts: HostFacts, limits: Limits, request: Request) -> Pools:
         else:
             found.append(_device(name, device, margin=margin, request=request))
     if len(found) > MOST_DEVICES:
-        left_out.append(
-            f"{len(found) - MOST_DEVICES} devices are not planned on: {MOST_DEVICES} are the most"
-        )
+        more = len(found) - MOST_DEVICES
+        them = f"{plural(more, 'device')} {'is' if more == 1 else 'are'}"
+        left_out.append(f"{them} not planned on: {MOST_DEVICES} are the most")
         largest = sorted(found, key=lambda one: -one.total_bytes)[:MOST_DEVICES]
         found = [one for one in found if one in largest]
     main = None if any(one.main for one in found) else _main(facts, request)

@@ -254,3 +254,45 @@ def test_a_decision_without_a_reason_is_still_a_line() -> None:
     assert "code: dropped: the profile wants none" in format_plan(
         replace(plan(), decisions=(bare,)), explain=True
     )
+
+
+def test_a_table_that_is_too_wide_for_a_narrow_sheet_is_a_paragraph_a_role() -> None:
+    """Nothing of a row is lost, and no line is wider than the sheet."""
+    made = plan()
+    lines = format_plan(made, sheet=Sheet(70, narrow=True)).splitlines()
+    text = " ".join(" ".join(lines).split())
+
+    assert not any(line.startswith("ROLE ") for line in lines)
+    for one in plan_rows(made):
+        assert all(cell in text for cell in one if cell)
+    services = _table(lines, "SERVICE ")
+    assert [line for at, line in enumerate(lines) if at not in services and len(line) > 70] == []
+    assert any(
+        line.startswith("ROLE ") for line in format_plan(made, sheet=Sheet(170, narrow=True)).splitlines()
+    )
+
+
+def test_a_terminal_without_block_signs_gets_ascii() -> None:
+    """The bars, too."""
+    assert "█" in format_plan(plan())
+    assert format_plan(plan(), sheet=Sheet(ascii_only=True)).isascii()
+
+
+def test_what_applies_a_plan_has_its_options() -> None:
+    """The line can be pasted."""
+    text = format_plan(plan(), apply="lab --set llm.context=8192 --vram 20GiB")
+
+    assert "Apply: pmoves provision lab --set llm.context=8192 --vram 20GiB" in " ".join(text.split())
+
+
+def test_warnings_come_before_the_table() -> None:
+    """A device that is filled to the last on the strength of estimates; not one with room, or with none."""
+    full = plan(mib=5450)
+    lines = format_plan(full).splitlines()
+
+    assert [one.split(" has ")[0] for one in full.warnings] == ["gpu0"]
+    assert "to spare beside its margin of 0 bytes" in full.warnings[0]
+    assert lines.index(next(line for line in lines if line.startswith("gpu0 has"))) < lines.index(
+        next(line for line in lines if line.startswith("ROLE "))
+    )
+    assert plan(mib=24000).warnings == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flows.cli_plan import given
 from flows.wants import parse_size
 from tasks.errors import UsageError
 
@@ -49,3 +50,12 @@ def test_other_texts_are_refused(text: str) -> None:
 
     assert f"the cap of each card is {text!r}, which is not a size" in str(refused.value)
     assert "nothing was changed; write for example 20GiB." in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_option_that_is_there_and_empty_is_refused(text: str) -> None:
+    """An unset variable in a script is not "no cap"."""
+    with pytest.raises(UsageError, match="--vram is empty; nothing was changed; give it a value"):
+        given(text, "--vram")
+    assert given(None, "--vram") == ""
+    assert given("20GiB", "--vram") == "20GiB"

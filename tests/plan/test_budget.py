@@ -254,3 +254,25 @@ def test_what_there_is_to_plan_with_is_said_in_one_clause() -> None:
     assert describe(pools(make_host(memory_gib=32, cards=(device(),)), MARGIN, PLAIN)) == (
         "gpu0 nvidia card 0 24.0 GiB, 23.5 GiB to plan with, cpu main memory 32.0 GiB, 30.0 GiB to plan with"
     )
+
+
+# --- limits of what is planned on ----------------------------------------------------------------
+
+
+def test_the_sixteen_largest_devices_are_planned_on() -> None:
+    """The rest are named by their number; those that are taken keep their order."""
+    cards = tuple(device(index=at, mib=8000 if at == 3 else 24000 - at) for at in range(17))
+
+    found = pools(make_host(cards=cards), MARGIN, PLAIN)
+
+    assert [one.device.index for one in found.pools if one.device] == [0, 1, 2, *range(4, 17)]
+    assert found.left_out == ("1 device is not planned on: 16 are the most",)
+
+
+@pytest.mark.parametrize(("total_gib", "percent"), [(16, 66), (36, 66), (64, 75), (192, 75)])
+def test_macos_lets_the_gpu_have_a_part_of_main_memory(total_gib: int, percent: int) -> None:
+    """However much of it is free."""
+    memory = main_memory(total_gib << 10)
+    one = only(replace(make_host(cards=(shared_device("apple", memory),)), memory=memory))
+
+    assert one.budget_bytes == memory.total_bytes * percent // 100 - 512 * MIB

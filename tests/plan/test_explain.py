@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tasks import catalogue
@@ -208,3 +209,43 @@ def test_numbers_that_differ_by_less_than_a_mib_still_print_apart(less: int) -> 
     needs, left = both(8 * GIB, 8 * GIB - less)
 
     assert needs != left.removesuffix(" are")
+
+
+def test_a_model_that_takes_fewer_tokens_than_are_wished_is_changed() -> None:
+    """Nothing is wrong with memory, so the step has no numbers of it; the reason says both lengths."""
+    short = msgspec.structs.replace(SMALL, context=4096)
+    wish = Wish(role="llm", models=("small",), context=32768, min_context=2048)
+
+    decision = of(planned_on(make_host(cards=(device(),)), shelf_of((short,), (wish,))), "llm")
+
+    assert decision.verdict == "changed"
+    assert decision.steps[0].text == "small takes 4096 tokens at most, and 32768 are wished"
+    assert decision.why.startswith("small takes 4096 tokens at most, and 32768 are wished; small v0 ")
+
+
+def test_a_model_that_is_too_short_for_the_wish_is_no_candidate() -> None:
+    """Fewer tokens than the fewest that are worth serving: the next model is taken."""
+    short = msgspec.structs.replace(SMALL, name="short", context=1024)
+    wish = Wish(role="llm", models=("short", "small"), context=4096, min_context=2048)
+
+    decision = of(planned_on(make_host(cards=(device(),)), shelf_of((short, SMALL), (wish,))), "llm")
+
+    assert decision.model == "small"
+    assert "1024 tokens" in decision.steps[0].text
+
+
+def test_a_cache_that_would_fit_alone_says_what_keeps_it_back() -> None:
+    """One Ollama server has one KV type, so who takes turns with a large model has its type."""
+    wishes = (
+        Wish(role="llm", models=("big",), context=32768, min_context=32768, may=("wait",)),
+        Wish(role="code", models=("small",), context=8192, min_context=8192, may=("wait",)),
+    )
+    plan = planned_on(make_host(cards=(device(mib=10600),)), shelf_of((BIG, SMALL), wishes))
+
+    decision = of(plan, "code")
+
+    assert {one.kv_type for one in plan.models} == {"q8_0"}
+    assert (
+        "left for them: it would fit, but it shares a server with llm, and a server has one KV type;"
+        in decision.why
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,12 @@ MINILM = "all-minilm-l6-v2"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let golden files be written again; the difference is then read before it is committed."""
     parser.addoption("--update-golden", action="store_true", help="write the golden files of the tests again")
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start hear Ctrl-C: a shell's background jobs inherit that it is ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

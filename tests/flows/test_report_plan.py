@@ -272,6 +272,17 @@ def test_a_table_that_is_too_wide_for_a_narrow_sheet_is_a_paragraph_a_role() -> 
     )
 
 
+def test_a_table_that_is_too_wide_for_a_small_sheet_stays_a_table() -> None:
+    """What reads a pipe or a file finds a row a role, however few columns its terminal has."""
+    made = plan()
+    lines = format_plan(made, sheet=Sheet(70)).splitlines()
+    rows = [lines[at].split() for at in sorted(_table(lines, "ROLE "))]
+
+    assert [row[0] for row in rows] == ["ROLE", *(one.role for one in made.decisions)]
+    assert [row[1] for row in rows] == ["VERDICT", *(one.verdict for one in made.decisions)]
+    assert max(len(lines[at]) for at in _table(lines, "ROLE ")) > 70
+
+
 def test_a_terminal_without_block_signs_gets_ascii() -> None:
     """The bars, too."""
     assert "█" in format_plan(plan())

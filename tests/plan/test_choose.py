@@ -18,11 +18,13 @@ from tasks.contracts import (
     RuntimeOffer,
     StoreView,
     Unknown,
+    Wish,
 )
 from tasks.errors import HardwareMissingError, NoRoomError, ProvisionError, RefusedError, UnknownProfileError
 from tasks.plan.choose import Request, make_plan
 from tasks.plan.match import fits
-from tests.lab.hosts import GIB, card, make_host
+from tests.lab.bundles import decoder, planned_on, shelf_of
+from tests.lab.hosts import GIB, card, device, make_host
 
 SHELF = catalogue.load(catalogue.DEFAULT)
 ORIN = "jetson (NVIDIA Jetson AGX Orin Developer Kit)"
@@ -128,6 +130,56 @@ def test_strict_refuses_to_step_down() -> None:
         RefusedError, match="with --strict, profile cpu-only is refused: llm would be dropped"
     ):
         choose(make_host(), "cpu-only", strict=True)
+
+
+def test_strict_says_why_and_not_what_would_be_done_instead() -> None:
+    """Every reason of a dropped role is there; that nobody would serve it is not, for nothing is done."""
+    why = next(one.why for one in choose(make_host(), "cpu-only").decisions if one.role == "llm")
+    with pytest.raises(RefusedError) as refused:
+        choose(make_host(), "cpu-only", strict=True)
+
+    assert why.endswith("; nobody serves it")
+    assert "nobody serves it" not in refused.value.what
+    for name in ("qwen2.5-7b-instruct", "qwen2.5-1.5b-instruct"):
+        assert f"{name} needs ollama: {NOT_YET}" in refused.value.what
+
+
+def test_strict_does_not_tell_of_the_model_that_would_be_taken() -> None:
+    """That big does not fit is said, with both numbers; small and what it takes are not."""
+    models = (
+        decoder("big", roles=("llm",), sizes_mib=(9000,)),
+        decoder("tiny", roles=("llm",), sizes_mib=(900,)),
+    )
+    shelf = shelf_of(models, (Wish(role="llm", models=("big", "tiny"), context=4096, may=()),))
+    facts = make_host(cards=(device(mib=4000),))
+    (changed,) = planned_on(facts, shelf).decisions
+    with pytest.raises(RefusedError) as refused:
+        planned_on(facts, shelf, Request("lab", strict=True))
+
+    assert changed.model == "tiny"
+    assert (
+        "llm would be changed (big resident on gpu0 needs at least 9.6 GiB and 3.9 GiB" in refused.value.what
+    )
+    assert "tiny" not in refused.value.what
+    assert "takes" not in refused.value.what
+
+
+def test_strict_gives_the_one_reason_that_there_is() -> None:
+    """A role that shares a server with too short a context has no other step to tell of."""
+    shelf = shelf_of(
+        (decoder("chat", roles=("llm", "code"), sizes_mib=(4000,)),),
+        (
+            Wish(role="llm", models=("chat",), context=8192, min_context=8192, kv_types=("f16",), may=()),
+            Wish(role="code", models=("chat",), context=16384, min_context=4096, kv_types=("f16",)),
+        ),
+    )
+    facts = make_host(cards=(device(mib=4880),))
+    with pytest.raises(RefusedError) as refused:
+        planned_on(facts, shelf, Request("lab", strict=True))
+
+    assert (
+        "code would be changed (chat v0, the server that plays llm, with 8192 tokens)" in refused.value.what
+    )
 
 
 def test_a_full_disk_is_refused_before_byte_one() -> None:

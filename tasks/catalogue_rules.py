@@ -12,6 +12,7 @@ from typing import get_args
 
 from tasks.contracts import (
     DeviceFact,
+    Downloads,
     Example,
     Fallback,
     KvType,
@@ -33,6 +34,9 @@ NAME = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
 BAD_NAME = "a name is lower-case letters, digits and dots, joined by single hyphens"
 BAD_SIZE = "must be more than 0"
 BAD_COUNT = "must not be less than 0"
+TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+LEAST_RATE = 1 << 14
+BAD_RATE = f"must be at least {LEAST_RATE} bytes a second: below that a download counts as standing still"
 
 _CLOUD = re.compile(r"[a-z0-9_-]+/\S+")
 
@@ -48,6 +52,18 @@ def profile_problems(profile: Profile, stem: str, models: Mapping[str, Model]) -
         yield from below(place, _wish_problems(wish, models))
     yield from below(("example",), _example_problems(profile.example))
     yield from below(("limits",), at_least_0(profile.limits, "margin_bytes"))
+    yield from below(("downloads",), _download_problems(profile.downloads))
+
+
+def _download_problems(downloads: Downloads) -> Problems:
+    if downloads.limit_bytes_per_s is not None and downloads.limit_bytes_per_s < LEAST_RATE:
+        yield ("limit_bytes_per_s",), BAD_RATE
+    for index, one in enumerate(downloads.quiet_hours):
+        for field in ("start", "end"):
+            if not TIME.fullmatch(getattr(one, field)):
+                yield ("quiet_hours", index, field), 'a time is written "22:30"'
+        if one.limit_bytes_per_s and one.limit_bytes_per_s < LEAST_RATE:
+            yield ("quiet_hours", index, "limit_bytes_per_s"), BAD_RATE
 
 
 def service_problems(service: Service, stem: str, models: Mapping[str, Model]) -> Problems:

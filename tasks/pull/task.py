@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -13,7 +12,10 @@ from prefect.client.schemas.objects import State, TaskRun
 
 from tasks.contracts import PlannedModel, PulledModel, Stage
 from tasks.errors import ProvisionError
-from tasks.pull import download
+from tasks.pull import origins
+from tasks.pull.ollama.pull import Server
+from tasks.pull.resolve.lock import Pins
+from tasks.pull.resolve.resolve import Places, Resolved, resolve_all
 from tasks.pull.sources import PullContext
 
 
@@ -21,6 +23,21 @@ def may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:  # noqa: ANN
     """Try again only where the error says that it may help."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, ProvisionError) and error.retryable
+
+
+@task(
+    name="resolve",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=[2, 8],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=may_help,
+)
+def resolve(
+    models: Sequence[PlannedModel], pins: Pins, places: Places, ctx: PullContext
+) -> tuple[Resolved, ...]:
+    """Run `resolve_all` as a Prefect task."""
+    return resolve_all(models, pins, places, ctx)
 
 
 @task(
@@ -34,10 +51,11 @@ def may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:  # noqa: ANN
 )
 def pull(
     planned: PlannedModel,
-    cache: Path,
+    places: Places,
+    server: Server,
     ctx: PullContext,
     timed: Callable[[Stage, str], AbstractContextManager[None]],
 ) -> PulledModel:
-    """Run `download.pull` as a Prefect task."""
+    """Run `origins.pull` as a Prefect task."""
     with timed("pull", planned.model):
-        return download.pull(planned, cache, ctx)
+        return origins.pull(planned, places, server, ctx)

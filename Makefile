@@ -2,7 +2,7 @@
 # make test        run every test
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help provision status down worker test lint bench clean
+.PHONY: help provision status down worker test lint bench soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -30,6 +30,9 @@ lint: .venv/.ready ## format, rules, types
 
 bench: .venv/.ready ## measure; prints tables, asserts nothing
 	@.venv/bin/python -m tests.benchmarks
+
+soak: .venv/.ready ## pull under random faults for ten minutes; a failure prints its seed
+	@.venv/bin/python -m tests.soak
 
 clean: ## remove what make created here (state and weights stay)
 	@rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache

@@ -1,8 +1,8 @@
-"""`make bench`: planning, the cold and the warm run, and the embedded server beside its library."""
+"""`make bench`: planning, the cold and the warm run, the embedded server and pulls beside their peers."""
 
 from __future__ import annotations
 
-from tests.benchmarks import embeddings, plans, runs
+from tests.benchmarks import embeddings, plans, pulls, runs
 
 
 def main() -> None:
@@ -10,6 +10,8 @@ def main() -> None:
     plans.main()
     runs.main()
     embeddings.main()
+    print()  # the tables of pulls have a head of their own
+    pulls.main()
 
 
 if __name__ == "__main__":

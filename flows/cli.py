@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -30,18 +30,26 @@ from flows.cli_plan import (
     given,
     models,
     plan,
-    print_plan,
     seen,
     show,
+)
+from flows.cli_profile import profiles
+from flows.cli_weights import (
+    From,
+    LimitRate,
+    Verify,
+    export,
+    gc,
+    lock,
+    pull,
+    seed,
+    weights,
 )
 from flows.printing import hint, never_fail_to_encode, out
 from flows.settings import load
 from flows.wants import Wants
-from tasks import catalogue
-from tasks.errors import ProvisionError, RefusedError, StoppedError, UnknownProfileError, UsageError
-from tasks.plan.match import fits
+from tasks.errors import ProvisionError, RefusedError, StoppedError, UsageError
 from tasks.plan.request import AUTO
-from tasks.wording import meant
 
 app = typer.Typer(
     help="Take this host to a verified local AI stack, and keep it there.",
@@ -50,7 +58,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-profiles = typer.Typer(help="Hardware profiles: what fits, what is current.", no_args_is_help=True)
 app.add_typer(profiles, name="profile")
 
 LEAVE_S = 2.0
@@ -86,6 +93,12 @@ def doctor(
 
 app.command()(plan)
 app.command()(models)
+app.command()(pull)
+app.command()(lock)
+app.command()(weights)
+app.command()(gc)
+app.command()(export)
+app.command()(seed)
 
 
 @app.command()
@@ -98,12 +111,16 @@ def provision(  # noqa: PLR0913  # its options
     overrides: Overrides = None,
     vram: Vram = None,
     ram: Ram = None,
+    limit_rate: LimitRate = None,
+    weights_from: From = None,
+    verify: Verify = False,
     wait: Annotated[int, typer.Option(min=0, max=1440, help="Minutes to wait for another run.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Take this host to a verified, routed local AI stack; a healthy host is left as it is."""
     caps = given(vram, "--vram"), given(ram, "--ram")
-    wants = Wants(profile, strict, accept_risk, tuple(overrides or ()), *caps)
+    limit, folder = given(limit_rate, "--limit-rate"), given(weights_from, "--from")
+    wants = Wants(profile, strict, accept_risk, tuple(overrides or ()), *caps, limit, folder, verify)
     if dry_run:
         show(load(), wants, as_json=as_json)
         return
@@ -173,75 +190,6 @@ def worker(*, as_json: Json = False) -> None:
     out(states, lambda: text, as_json=as_json)
     hint(
         f"Next: .venv/bin/prefect deployment run provision/embedded, or the form at {settings.prefect_ui_url}"
-    )
-
-
-# --- profiles ------------------------------------------------------------------------------------
-
-
-@profiles.command("list")
-def profile_list(*, as_json: Json = False) -> None:
-    """List every profile."""
-    from flows import chosen  # noqa: PLC0415  # small, but only these commands need it
-
-    shelf = catalogue.load(catalogue.DEFAULT)
-    current = chosen.read(load().home)
-    text = report.format_profiles(shelf, current)
-    out(tuple(shelf.profiles.values()), lambda: text, as_json=as_json)
-
-
-@profiles.command("show")
-def profile_show(
-    name: Annotated[str, typer.Argument(help="A profile's name.")], *, as_json: Json = False
-) -> None:
-    """Show what a profile is for, and what it wishes for."""
-    shelf = catalogue.load(catalogue.DEFAULT)
-    profile = shelf.profiles[_known(name, shelf.profiles)]
-    out(profile, lambda: report.format_profile(profile), as_json=as_json)
-
-
-@profiles.command("detect")
-def profile_detect(*, as_json: Json = False) -> None:
-    """Show which profiles fit this host, best first, and why the others do not."""
-    found = fits(catalogue.load(catalogue.DEFAULT), seen(load()))
-    out(found, lambda: report.format_fits(found), as_json=as_json)
-    hint(f"Next: pmoves profile apply {next((one.profile for one in found if one.fits), AUTO)}")
-
-
-@profiles.command("apply")
-def profile_apply(
-    name: Annotated[str, typer.Argument(help="A profile's name.")], *, as_json: Json = False
-) -> None:
-    """Make a profile the current one, for PMOVES' own tools too, and plan it."""
-    from flows import chosen  # noqa: PLC0415  # small, but only these commands need it
-    from flows.planning import past, planned  # noqa: PLC0415  # the same
-
-    settings = load()
-    shelf = catalogue.load(catalogue.DEFAULT)
-    _known(name, shelf.profiles)
-    made = planned(settings, seen(settings), Wants(name), records=past(settings))
-    path = chosen.write(settings.home, name)
-    print_plan(made, Wants(name), as_json=as_json)
-    hint(f"{report.shown(path, settings.home)} now names {name}. Next: pmoves provision {name}")
-
-
-@profiles.command("current")
-def profile_current(*, as_json: Json = False) -> None:
-    """Print the current profile's name."""
-    from flows import chosen  # noqa: PLC0415  # small, but only these commands need it
-
-    name = chosen.read(load().home)
-    out({"profile": name}, lambda: name or "-", as_json=as_json)
-    if name is None:
-        hint("No profile is applied. Next: pmoves profile detect")
-
-
-def _known(name: str, names: Any) -> str:  # noqa: ANN401  # any collection of names
-    if name in names:
-        return name
-    hint_text = meant(name, tuple(names), quote="")
-    raise UnknownProfileError(
-        f"there is no profile {name!r}{hint_text}", "nothing was changed", "see `pmoves profile list`"
     )
 
 

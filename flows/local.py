@@ -72,6 +72,9 @@ def _run(wants: Wants, *, wait_minutes: int) -> RunRecord:
             overrides=list(wants.overrides),
             vram=wants.vram,
             ram=wants.ram,
+            limit_rate=wants.limit_rate,
+            weights_from=wants.weights_from,
+            verify=wants.verify,
             wait_minutes=wait_minutes,
         )
         return cast("RunRecord", record)

@@ -10,27 +10,42 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, TypeVar, cast
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
 from prefect.states import Failed
-from pydantic import Field
 
 from flows import settings as settings_module
+from flows import weights
 from flows.evidence import markdown_run
-from flows.host_run import HostRun, changed, refuse_foreign_ports
+from flows.host_run import HostRun, refuse_foreign_ports
+from flows.hub_secret import with_token
 from flows.planning import past, planned, where
-from flows.settings import HOST_PATTERN, Settings
+from flows.progress import ProgressArtifact
+from flows.run_form import (
+    AcceptRisk,
+    DryRun,
+    Host,
+    LimitRate,
+    Overrides,
+    Profile,
+    Ram,
+    Strict,
+    Verify,
+    Vram,
+    WaitMinutes,
+    WeightsFrom,
+)
+from flows.run_record import Seen, journal_of, record_of
+from flows.settings import Settings
 from flows.wants import Wants
 from flows.watch import WATCHER, both, to_log
-from tasks import catalogue
 from tasks.contracts import (
     Change,
-    HostFacts,
     Plan,
     PlannedModel,
     PulledModel,
@@ -42,8 +57,9 @@ from tasks.detect.task import detect
 from tasks.effects.http import Httpx
 from tasks.errors import ProvisionError, WrongHostError
 from tasks.plan.request import AUTO
-from tasks.pull.sources import PullContext
-from tasks.pull.task import pull
+from tasks.pull.resolve.verdict import demands, require
+from tasks.pull.sources.job import PullContext
+from tasks.pull.task import pull, resolve
 from tasks.record import history
 from tasks.record.task import record as publish
 from tasks.route.process import RouteContext
@@ -57,38 +73,6 @@ Record = TypeVar("Record")
 
 PATIENCE_S = 30.0
 """How long a run that was stopped waits for its own threads before it undoes what they did."""
-
-# Help texts stand in the flow's docstring: Prefect takes them from there, over any description here.
-Profile = Annotated[
-    str,
-    Field(
-        json_schema_extra={"enum": [AUTO, *catalogue.profile_names(catalogue.DEFAULT)], "position": 0},
-    ),
-]
-Host = Annotated[str, Field(pattern=f"^({HOST_PATTERN})?$", json_schema_extra={"position": 1})]
-DryRun = Annotated[bool, Field(json_schema_extra={"position": 2})]
-Strict = Annotated[bool, Field(json_schema_extra={"position": 3})]
-AcceptRisk = Annotated[bool, Field(json_schema_extra={"position": 4})]
-Overrides = Annotated[
-    list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*\.[a-z_]+=\S+$")]],
-    Field(json_schema_extra={"position": 5}),
-]
-SIZE = r"^(\d+(\.\d+)? ?([KMGTkmgt]i?)?[Bb]?)?$"
-Vram = Annotated[str, Field(pattern=SIZE, json_schema_extra={"position": 6})]
-Ram = Annotated[str, Field(pattern=SIZE, json_schema_extra={"position": 7})]
-WaitMinutes = Annotated[int, Field(ge=0, le=1440, json_schema_extra={"position": 8})]
-
-
-@dataclass
-class Seen:
-    """What the stages returned so far, for the record of a run that may yet fail."""
-
-    facts: HostFacts | None = None
-    plan: Plan | None = None
-    pulled: tuple[PulledModel, ...] = ()
-    verified: tuple[VerifiedServer, ...] = ()
-    route: Route | None = None
-    changes: tuple[Change, ...] = ()
 
 
 def run_name() -> str:
@@ -110,6 +94,9 @@ def provision(  # noqa: PLR0913, PLR0917  # a run form's parameters
     overrides: Overrides | None = None,
     vram: Vram = "",
     ram: Ram = "",
+    limit_rate: LimitRate = "",
+    weights_from: WeightsFrom = "",
+    verify: Verify = False,  # noqa: FBT002  # the same
     wait_minutes: WaitMinutes = 60,
 ) -> RunRecord | State[RunRecord]:
     """Provision one host.
@@ -126,18 +113,24 @@ def provision(  # noqa: PLR0913, PLR0917  # a run form's parameters
         overrides: What you decide yourself, one each: llm.context=16384, vision.residency=cpu.
         vram: Use no more of each card, for example 20GiB. Empty means all that is free.
         ram: Use no more of main memory, for example 16GiB. Empty means all that is free.
+        limit_rate: Fetch no faster than this, in bytes a second over all downloads: 20MB.
+        weights_from: A folder on the host that holds an export; nothing is fetched from a network then.
+        verify: Read every byte of the weights again, also of those that were verified before.
         wait_minutes: How many minutes to wait for another run on this host; 0 refuses at once.
     """
-    settings = settings_module.load()
+    settings = with_token(settings_module.load())
     watcher, log = WATCHER.get(), to_log(get_run_logger())
-    sink = both(watcher, log) if watcher else log
+    artifact = ProgressArtifact(settings.host)
+    sink = both(both(watcher, log) if watcher else log, artifact)
     run = HostRun(settings, sink, wait_s=60 * wait_minutes, changes_host=not dry_run)
     seen = Seen()
-    wants = Wants(profile, strict, accept_risk, tuple(overrides or ()), vram, ram)
+    wants = Wants(
+        profile, strict, accept_risk, tuple(overrides or ()), vram, ram, limit_rate, weights_from, verify
+    )
     try:
         with run:
             _refuse_other_host(host, settings)
-            _line(run, seen, wants, dry_run=dry_run)
+            _line(run, seen, wants, artifact, dry_run=dry_run)
     except ProvisionError as error:
         _keep(run, seen, error, profile)
         # A returned state shows the sentence alone, where a raised error shows two tracebacks.
@@ -145,11 +138,11 @@ def provision(  # noqa: PLR0913, PLR0917  # a run form's parameters
     except BaseException as error:
         _keep(run, seen, error, profile)
         raise
-    made = _record(run, seen, None, profile, dry_run=dry_run)
-    return publish(made, _journal(settings, dry_run=dry_run), markdown_run(made))
+    made = record_of(run, seen, None, profile, dry_run=dry_run)
+    return publish(made, journal_of(settings, dry_run=dry_run), markdown_run(made))
 
 
-def _line(run: HostRun, seen: Seen, wants: Wants, *, dry_run: bool) -> None:
+def _line(run: HostRun, seen: Seen, wants: Wants, artifact: ProgressArtifact, *, dry_run: bool) -> None:
     """Run the stages in order; what each returns is kept in `seen`."""
     with run.timed("detect", run.settings.host):
         seen.facts = facts = detect(where(run.settings))
@@ -159,14 +152,38 @@ def _line(run: HostRun, seen: Seen, wants: Wants, *, dry_run: bool) -> None:
     if dry_run:
         return
     refuse_foreign_ports(plan, run.settings, run.supervisor)
-    _bring_up(run, seen, facts, plan)
+    fetching = weights.context(
+        run.settings,
+        wants,
+        weights.downloads_of(run.settings, plan.profile),
+        hub=facts.hub,
+        sink=run.sink,
+        stop=run.stop,
+    )
+    seen.plan = plan = _resolved(run, plan, wants, fetching)
+    with artifact if plan.download_bytes else contextlib.nullcontext():
+        _bring_up(run, seen, plan, fetching)
 
 
-def _bring_up(run: HostRun, seen: Seen, facts: HostFacts, plan: Plan) -> None:
-    """Pull, serve and verify every model, each chain at its own pace; then route to all of them."""
-    chains = _Chains(run, facts)
+def _resolved(run: HostRun, plan: Plan, wants: Wants, fetching: PullContext) -> Plan:
+    """Pin what the plan wants, and hold the whole against the disks, before byte one."""
+    with run.timed("plan", "pins"):
+        pins, places = weights.pins(run.settings, wants), weights.places(run.settings)
+        found = resolve(plan.models, pins, places, fetching)
+        require(demands(found))
+        pins.save()
+    models = tuple(one.planned for one in found)
+    return replace(plan, models=models, download_bytes=sum(one.download_bytes for one in models))
+
+
+def _bring_up(run: HostRun, seen: Seen, plan: Plan, fetching: PullContext) -> None:
+    """Pull, serve and verify every model, each chain at its own pace; then route to all of them.
+
+    The chain that takes longest begins first; how long is told by the bytes that are to come, and to load.
+    """
+    chains = _Chains(run, fetching)
     try:
-        for model in plan.models:
+        for model in sorted(plan.models, key=lambda one: (-one.download_bytes, -one.memory_bytes)):
             chains.start(model)
         seen.verified = tuple(future.result() for future in chains.verified)
         seen.route = chains.route(seen.verified).result()
@@ -192,15 +209,13 @@ def later(future: PrefectFuture[Record]) -> Record:
 class _Chains:
     """The tasks of one run: a chain a model, and the gateway at their end."""
 
-    def __init__(self, run: HostRun, facts: HostFacts) -> None:
+    def __init__(self, run: HostRun, fetching: PullContext) -> None:
         settings, http = run.settings, Httpx()
         self.pulled: list[PrefectFuture[PulledModel]] = []
         self.verified: list[PrefectFuture[VerifiedServer]] = []
         self.futures: list[PrefectFuture[Any]] = []
         self._run = run
-        self._pulling = PullContext(
-            endpoint=settings.hub, token=settings.hub_token, hub=facts.hub, sink=run.sink, stop=run.stop
-        )
+        self._pulling = fetching
         self._serving = ServeContext(run.supervisor, http, sys.executable, stop=run.stop, sink=run.sink)
         self._verifying = VerifyContext(http, stop=run.stop, sink=run.sink)
         self._routing = RouteContext(
@@ -215,12 +230,15 @@ class _Chains:
 
     def start(self, model: PlannedModel) -> None:
         """Begin one model's chain; each task starts when the one before it has its result."""
-        weights = pull.submit(model, self._run.settings.store, self._pulling, self._run.timed)
-        server = serve.submit(later(weights), self._serving, self._run.timed)
+        settings = self._run.settings
+        pulled = pull.submit(
+            model, weights.places(settings), weights.server(settings), self._pulling, self._run.timed
+        )
+        server = serve.submit(later(pulled), self._serving, self._run.timed)
         answers = verify.submit(later(server), self._verifying, self._run.timed)
-        self.pulled.append(weights)
+        self.pulled.append(pulled)
         self.verified.append(answers)
-        self.futures += [weights, server, answers]
+        self.futures += [pulled, server, answers]
 
     def route(self, verified: tuple[VerifiedServer, ...]) -> PrefectFuture[Route]:
         """Begin the gateway's task."""
@@ -252,31 +270,9 @@ def _refuse_other_host(host: str, settings: Settings) -> None:
         )
 
 
-def _record(
-    run: HostRun, seen: Seen, error: BaseException | None, wanted: str, *, dry_run: bool = False
-) -> RunRecord:
-    made = run.record(error=error, flow_run=str(flow_run.get_id() or ""), wanted=wanted)
-    calm = error is None and not changed(seen.changes)
-    return replace(
-        made,
-        outcome="dry run" if dry_run and error is None else "nothing to do" if calm else made.outcome,
-        facts=seen.facts,
-        plan=seen.plan,
-        changes=seen.changes,
-        pulled=seen.pulled,
-        verified=seen.verified,
-        route=seen.route,
-    )
-
-
-def _journal(settings: Settings, *, dry_run: bool) -> str:
-    """Return where the run is written down; a dry run leaves no line."""
-    return "" if dry_run else str(history.journal(settings.state, settings.host))
-
-
 def _keep(run: HostRun, seen: Seen, error: BaseException, wanted: str) -> None:
     """Write down a run that failed; the failure itself must not be hidden by this."""
-    made = _record(run, seen, error, wanted)
+    made = record_of(run, seen, error, wanted)
     with contextlib.suppress(OSError):
         history.append(history.journal(run.settings.state, run.settings.host), made)
     if isinstance(error, Exception):

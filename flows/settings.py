@@ -4,7 +4,14 @@ PMOVES_STATE         the state folder                ~/.local/state/pmoves
 PMOVES_HOST          this host's name in plans       its host name, up to the first dot
 PMOVES_GATEWAY_PORT  where the gateway answers       3030
 PMOVES_MODEL_PORT    the first model server's port   7990
+PMOVES_WEIGHTS_FROM  folders that may hold weights   none; several with ":" between them
+PMOVES_MIRRORS       hubs to ask before HF_ENDPOINT  none; several with blanks between them
+PMOVES_SEED_TOKEN    what neighbours that seed want  none; `pmoves seed` asks for it too
+PMOVES_LIMIT_RATE    bytes a second of all downloads no limit; 20MB, 2.5MiB
 HF_HUB_CACHE, HF_HOME, HF_ENDPOINT, HF_TOKEN         as Hugging Face's own tools read them
+HF_TOKEN_PATH        a file with the token           only where it is set and HF_TOKEN is not
+OLLAMA_HOST, OLLAMA_MODELS                           as Ollama reads them
+SSL_CERT_FILE, REQUESTS_CA_BUNDLE                    certificates to trust
 DOCKER_HOST          the container engine            unix:///var/run/docker.sock
 PREFECT_API_URL      the Prefect server              http://127.0.0.1:4200/api
 VENICE_API_KEY, GROQ_API_KEY, TOGETHER_API_KEY, ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY
@@ -22,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from flows.settings_weights import mirrors, ollama, ollama_models, several, token, url
 from tasks.contracts import Proxy
 from tasks.errors import SettingsError
 
@@ -63,6 +71,14 @@ class Settings:
     passed_on: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     cloud: tuple[str, ...] = ()
     proxies: tuple[Proxy, ...] = ()
+    ollama: str = "http://127.0.0.1:11434"
+    ollama_models: Path | None = None
+    folders: tuple[Path, ...] = ()
+    mirrors: tuple[str, ...] = ()
+    seed_token: str | None = field(default=None, repr=False)
+    limit_rate: str = ""
+    ca_file: str | None = None
+    proxy_variables: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @property
     def prefect_port(self) -> int:
@@ -96,14 +112,22 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         state=_state(env, home),
         store=_store(env, home),
         engine=env.get("DOCKER_HOST") or "unix:///var/run/docker.sock",
-        hub=_url(env, "HF_ENDPOINT", "https://huggingface.co"),
-        hub_token=env.get("HF_TOKEN") or None,
-        ollama_library=_url(env, "PMOVES_OLLAMA_LIBRARY", "https://registry.ollama.ai/v2/"),
+        hub=url(env, "HF_ENDPOINT", "https://huggingface.co"),
+        hub_token=token(env),
+        ollama_library=url(env, "PMOVES_OLLAMA_LIBRARY", "https://registry.ollama.ai/v2/"),
         prefect_api_url=_prefect_url(env),
         gateway_port=_port(env, "PMOVES_GATEWAY_PORT", 3030),
         model_port=_other_port(env, "PMOVES_MODEL_PORT", 7990, "PMOVES_GATEWAY_PORT", 3030),
         passed_on=tuple((name, env[name]) for name in sorted(env) if PASSED_ON.fullmatch(name)),
         proxies=_proxies(env),
+        ollama=ollama(env),
+        ollama_models=ollama_models(env, home),
+        folders=tuple(Path(one).expanduser().absolute() for one in several(env, "PMOVES_WEIGHTS_FROM", ":")),
+        mirrors=mirrors(env),
+        seed_token=env.get("PMOVES_SEED_TOKEN", "").strip() or None,
+        limit_rate=env.get("PMOVES_LIMIT_RATE", ""),
+        ca_file=env.get("SSL_CERT_FILE") or env.get("REQUESTS_CA_BUNDLE") or None,
+        proxy_variables=tuple((name, env[name]) for name in sorted(env) if name.upper() in PROXIES),
         cloud=tuple(name for name, key in CLOUD_KEYS.items() if _is_key(env.get(key, ""))),
     )
 
@@ -202,27 +226,11 @@ def _other_port(env: Mapping[str, str], key: str, default: int, other: str, othe
 
 
 def _prefect_url(env: Mapping[str, str]) -> str:
-    url = _url(env, "PREFECT_API_URL", "http://127.0.0.1:4200/api").rstrip("/")
-    if not url.endswith("/api"):
+    address = url(env, "PREFECT_API_URL", "http://127.0.0.1:4200/api").rstrip("/")
+    if not address.endswith("/api"):
         raise SettingsError(
-            f"PREFECT_API_URL is {url!r}, which does not end in /api",
+            f"PREFECT_API_URL is {address!r}, which does not end in /api",
             "nothing was changed",
-            f"set {url}/api",
+            f"set {address}/api",
         )
-    return url
-
-
-def _url(env: Mapping[str, str], key: str, default: str) -> str:
-    text = env.get(key) or default
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise SettingsError(
-            f"{key} is {text!r}, which is not a web address",
-            "nothing was changed",
-            f"set an address such as {default}",
-        )
-    return text
+    return address

@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -24,8 +26,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from flows.tally import ALL, Row, Tally
 from tasks.contracts import Event, Sink, silent
-from tasks.wording import gib
 
 SAY_BYTES_EVERY_S = 5.0
 
@@ -33,9 +35,9 @@ WATCHER: ContextVar[Sink | None] = ContextVar("watcher", default=None)
 """Who watches the run that this process started itself; None in a worker, where the log watches."""
 
 
-def line(event: Event) -> str:
-    """Write an event as one line."""
-    share = f" ({gib(event.done_bytes)} of {gib(event.total_bytes)})" if event.total_bytes else ""
+def line(event: Event, row: Row | None = None) -> str:
+    """Write an event as one line; `row` is how far its download is."""
+    share = f" ({row})" if row else ""
     return f"{event.stage:<7} {event.subject}: {event.message}{share}"
 
 
@@ -46,25 +48,34 @@ class Plain:
         self._write = write
         self._lock = threading.Lock()
         self._last: dict[str, float] = {}
+        self._tally = Tally()
+        self._whole: set[str] = set()
 
     def __call__(self, event: Event) -> None:
         """Print the event if it is due."""
+        self._tally.take(event)
         with self._lock:
             now = time.monotonic()
-            whole = event.done_bytes >= event.total_bytes
+            whole = 0 < event.total_bytes <= event.done_bytes
+            if whole and event.subject in self._whole:
+                return
+            self._whole = {*self._whole, event.subject} if whole else self._whole - {event.subject}
             if event.total_bytes and not whole and now - self._last.get(event.subject, 0) < SAY_BYTES_EVERY_S:
                 return
             self._last[event.subject] = now
-            self._write(line(event))
+            row = replace(self._tally.row(event.subject), note="") if event.total_bytes else None
+            self._write(line(event, row))
 
 
 class Live:
-    """A sink that keeps a bar for each download that goes on, and prints all else above them."""
+    """A sink that keeps a bar for each download that goes on and one for all, and prints all else above."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._lock = threading.Lock()
         self._bars: dict[str, TaskID] = {}
+        self._tally = Tally()
+        self._whole = progress.add_task(ALL, total=None, visible=False)
 
     def __call__(self, event: Event) -> None:
         """Show the event."""
@@ -72,14 +83,30 @@ class Live:
             if not event.total_bytes:
                 self._progress.console.print(line(event), markup=False, highlight=False, soft_wrap=True)
                 return
+            self._tally.take(event)
             bar = self._bars.pop(event.subject, None)
             if bar is None:
                 bar = self._progress.add_task(event.subject, total=event.total_bytes)
             if event.done_bytes >= event.total_bytes:
                 self._progress.remove_task(bar)
-                return
-            self._bars[event.subject] = bar
-            self._progress.update(bar, completed=event.done_bytes, total=event.total_bytes)
+            else:
+                self._bars[event.subject] = bar
+                note = self._tally.row(event.subject).note
+                named = f"{event.subject} ({note})" if note else event.subject
+                self._progress.update(
+                    bar, completed=event.done_bytes, total=event.total_bytes, description=escape(named)
+                )
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        """Keep the bar of all downloads, as long as there are several."""
+        total, several = self._tally.total(), len(self._tally.rows()) > 1
+        self._progress.update(
+            self._whole,
+            total=total.total_bytes,
+            completed=total.done_bytes,
+            visible=several and bool(self._bars),
+        )
 
 
 @contextmanager

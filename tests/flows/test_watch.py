@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -38,16 +39,60 @@ def test_plain_lines_do_not_flood(monkeypatch: pytest.MonkeyPatch) -> None:
     ] == lines
 
 
+def shown(progress: Progress) -> list[tuple[str, float]]:
+    """Return the bars that are seen, with their bytes."""
+    return [(task.description, task.completed) for task in progress.tasks if task.visible]
+
+
 def test_a_bar_goes_when_its_download_is_done() -> None:
     """What is finished takes no room on the screen."""
     progress = Progress(console=Console(file=io.StringIO()))
     sink = watch.Live(progress)
 
     sink(counting(10))
-    assert [10 << 20] == [task.completed for task in progress.tasks]
+    assert [("model", 10 << 20)] == shown(progress)
     sink(counting(100))
 
-    assert [] == progress.tasks
+    assert [] == shown(progress)
+
+
+def test_several_downloads_have_a_bar_together() -> None:
+    """With more than one download there is a bar for all, and what is whole counts on in it."""
+    progress = Progress(console=Console(file=io.StringIO()))
+    sink = watch.Live(progress)
+
+    sink(counting(10))
+    sink(replace(counting(30), subject="other"))
+    assert [("all downloads", 40 << 20), ("model", 10 << 20), ("other", 30 << 20)] == shown(progress)
+    sink(counting(100))
+
+    assert [("all downloads", 130 << 20), ("other", 30 << 20)] == shown(progress)
+
+
+def test_a_stall_stands_beside_its_bar() -> None:
+    """A download that stands still is named as such, and as usual again when it goes on."""
+    progress = Progress(console=Console(file=io.StringIO()))
+    sink = watch.Live(progress)
+
+    sink(replace(counting(10), message="stalled: no byte from [hub] for 20 s"))
+    assert r"model (stalled: no byte from \[hub] for 20 s)" == progress.tasks[-1].description
+    sink(counting(11))
+
+    assert "model" == progress.tasks[-1].description
+
+
+def test_what_is_whole_is_said_once() -> None:
+    """Events that come after the last byte print no second line; a new download prints again."""
+    lines: list[str] = []
+    sink = watch.Plain(lines.append)
+
+    for done in (100, 100, 100, 0, 100):
+        sink(counting(done))
+
+    assert [
+        "pull    model: fetching (100.0 MiB of 100.0 MiB)",
+        "pull    model: fetching (100.0 MiB of 100.0 MiB)",
+    ] == [line for line in lines if "100.0 MiB of" in line]
 
 
 def test_a_message_is_shown_as_it_is() -> None:

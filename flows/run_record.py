@@ -1,0 +1,47 @@
+"""What the stages of a run returned so far, and the record that is made of it, also when it fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from prefect.runtime import flow_run
+
+from flows.host_run import HostRun, changed
+from flows.settings import Settings
+from tasks.contracts import Change, HostFacts, Plan, PulledModel, Route, RunRecord, VerifiedServer
+from tasks.record import history
+
+
+@dataclass
+class Seen:
+    """What the stages returned so far, for the record of a run that may yet fail."""
+
+    facts: HostFacts | None = None
+    plan: Plan | None = None
+    pulled: tuple[PulledModel, ...] = ()
+    verified: tuple[VerifiedServer, ...] = ()
+    route: Route | None = None
+    changes: tuple[Change, ...] = ()
+
+
+def record_of(
+    run: HostRun, seen: Seen, error: BaseException | None, wanted: str, *, dry_run: bool = False
+) -> RunRecord:
+    """Return the record of a run as far as it came; `error` is what ended it."""
+    made = run.record(error=error, flow_run=str(flow_run.get_id() or ""), wanted=wanted)
+    calm = error is None and not changed(seen.changes)
+    return replace(
+        made,
+        outcome="dry run" if dry_run and error is None else "nothing to do" if calm else made.outcome,
+        facts=seen.facts,
+        plan=seen.plan,
+        changes=seen.changes,
+        pulled=seen.pulled,
+        verified=seen.verified,
+        route=seen.route,
+    )
+
+
+def journal_of(settings: Settings, *, dry_run: bool) -> str:
+    """Return where the run is written down; a dry run leaves no line."""
+    return "" if dry_run else str(history.journal(settings.state, settings.host))

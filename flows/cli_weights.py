@@ -161,6 +161,8 @@ def seed(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8790,
 ) -> None:
     """Serve this host's verified weights to its neighbours, read-only, until Ctrl-C."""
+    from flows.planning import past  # noqa: PLC0415  # as above
+    from flows.weights import known_files  # noqa: PLC0415  # the same
     from tasks.pull.seed import serve  # noqa: PLC0415  # a web server, which no other command needs
 
     settings = load()
@@ -170,6 +172,7 @@ def seed(
             "nothing was started",
             "set it to a long random text here, and to the same on the hosts that fetch",
         )
+    known_files(settings, past(settings), rehash=False)  # what was not verified since the machine started
     hint(f"Neighbours fetch with PMOVES_MIRRORS=http://{bind}:{port} and the same PMOVES_SEED_TOKEN.")
     serve(
         settings.store, bind, port, token=settings.seed_token, ollama_models=settings.ollama_models, log=hint

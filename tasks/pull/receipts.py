@@ -48,6 +48,8 @@ class Receipts:
 
     def __init__(self, repository: Path) -> None:
         self._repository = repository
+        self._boot_id = boot_id()
+        self._folders: dict[Path, Path] = {}
         self._path = repository / ".pmoves/receipts.json"
         self._lock = threading.Lock()
         self._known = _read(self._path)
@@ -59,7 +61,7 @@ class Receipts:
             known = self._known.get(self._name(path))
             if known is not None and known.digest == digest:
                 seen = _look(path, digest, known.boot_id, known.by)
-                return seen == known and known.boot_id in {"", boot_id()}
+                return seen == known and known.boot_id in {"", self._boot_id}
         return False
 
     def add(self, path: Path, digest: str, *, placed: bool = False) -> None:
@@ -69,7 +71,7 @@ class Receipts:
             before = self._known.get(name)
             by = "pmoves" if placed or (before is not None and before.by and not placed) else ""
             synced = path.stat().st_size > SYNCED_BYTES or not placed
-            self._new[name] = _look(path, digest, "" if synced else boot_id(), by)
+            self._new[name] = _look(path, digest, "" if synced else self._boot_id, by)
 
     def drop(self, path: Path) -> None:
         """Forget the file at `path`, which is not what it was."""
@@ -107,8 +109,19 @@ class Receipts:
 
     def _name(self, path: Path) -> str:
         """Return the real file behind a link, below the repository."""
-        real = path.resolve()
-        return os.path.relpath(real, self._repository.resolve())
+        folder = self._real(path.parent)
+        real = folder / path.name
+        if path.is_symlink():
+            # One step, as the hub's client links; whatever else it is, is resolved in full.
+            step = Path(os.path.normpath(folder / path.readlink()))
+            straight = self._real(step.parent) == step.parent and not step.is_symlink()
+            real = step if straight else path.resolve()
+        return os.path.relpath(real, self._real(self._repository))
+
+    def _real(self, folder: Path) -> Path:
+        if folder not in self._folders:
+            self._folders[folder] = folder.resolve()
+        return self._folders[folder]
 
 
 def _look(path: Path, digest: str, boot: str, by: str) -> Receipt:

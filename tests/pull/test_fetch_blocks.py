@@ -11,6 +11,7 @@ from tasks.pull.fetch.blocks import (
     ABSENT,
     BLOCK_BYTES,
     LONGEST_BLOCKS,
+    SHORT_BLOCKS,
     SHORTEST_BLOCKS,
     SYNCED,
     WRITTEN,
@@ -94,7 +95,9 @@ def test_runs_get_shorter_towards_the_end() -> None:
 
     assert queue.take(4) == (0, 125)
     assert queue.take(4) == (125, 234)
-    assert Queue(bytes(100_000)).take(4) == (0, LONGEST_BLOCKS)
+    assert Queue(bytes(100_000)).take(1) == (0, LONGEST_BLOCKS)
+    assert Queue(bytes(100_000)).take(4) == (0, LONGEST_BLOCKS // 4)
+    assert Queue(bytes(100_000)).take(16) == (0, SHORT_BLOCKS)
 
 
 def test_queue_goes_from_the_front() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,7 +54,9 @@ class Crews:
         """Return a crew with files of so many blocks; 0 is a small file."""
         items = [self._item(number, count) for number, count in enumerate(blocks)]
         self.made += items
-        return Crew(items, target=target, tries=tries)
+        made = Crew(items, target=target, tries=tries)
+        made.measured = True
+        return made
 
     def _item(self, number: int, blocks: int) -> Item:
         size_bytes = blocks * BLOCK_BYTES or 10
@@ -365,6 +369,39 @@ def test_restart_forgets_everything_once(crew: Crews) -> None:
     assert not made.restarts(take(made), '"c"')
 
 
+@pytest.mark.parametrize("right", ["old", "new"])
+def test_late_bytes_do_not_reach_the_digest(crew: Crews, monkeypatch: pytest.MonkeyPatch, right: str) -> None:
+    """Bytes that were marked before a restart, and arrive at the digest after it, are not hashed:
+    the digest is that of what is on disk.
+    """
+    made = crew(8)
+    old, new = b"o" * BLOCK_BYTES, b"n" * 8 * BLOCK_BYTES
+    pinned = new if right == "new" else old + new[BLOCK_BYTES:]
+    item = made.items[0]
+    item.wanted = replace(item.wanted, digest="sha256:" + hashlib.sha256(pinned).hexdigest())
+    first = take(made)
+    made.restarts(first, "a")
+    original = Share.hand_over
+
+    def late(share: Share, run: tuple[int, int], restarts: int) -> None:
+        if share is first:
+            made.restarts(first, "b")
+            time.sleep(0.1)
+        original(share, run, restarts)
+
+    monkeypatch.setattr(Share, "hand_over", late)
+    first.write(old, 0)
+    made.progressed(first, len(old), 1)
+    made.done(first)
+    second = take(made)
+    second.write(new, 0)
+    made.progressed(second, len(new), 8)
+
+    assert item.whole.wait(20)
+    assert item.wanted.part.read_bytes() == new
+    assert item.rightly == (right == "new")
+
+
 def test_no_etag_is_no_other_etag(crew: Crews) -> None:
     """An answer without ETag says nothing."""
     made = crew(BLOCKS)
@@ -534,3 +571,16 @@ def test_small_file_that_does_not_fit_leaves_nothing(crew: Crews, monkeypatch: p
 
     assert not share.item.wanted.part.exists()
     assert share.left == 1
+
+
+def test_first_shares_are_short(crew: Crews) -> None:
+    """Before it is known how fast it goes, a share is short, so that the front does not wait for one."""
+    made = crew(1000, target=1)
+    made.measured = False
+
+    first = take(made)
+    made.measured = True
+    second = take(made)
+
+    assert (first.at, first.end) == (0, 32)
+    assert second.left > 32

@@ -99,18 +99,24 @@ def test_a_pinned_tag_is_moved_by_hand_alone(tmp_path: Path) -> None:
     assert pins(tmp_path, host=moved).tag(TAG).digest == digest
 
 
-def test_an_export_pins_what_nothing_else_does(tmp_path: Path) -> None:
-    """Pins that come with an export do not move those that are there."""
-    found = pins(tmp_path, host=locked(pinned()))
+def test_the_pins_of_an_export_count_alone(tmp_path: Path) -> None:
+    """Whatever is pinned here, only the bytes of the export are at hand; what was used stays pinned."""
+    there = pinned(revision="f" * 40)
+    wanted = replace(planned(pinned()), quantisation="bf16")
+    found = pins(tmp_path, host=locked(pinned(revision="a" * 40)))
     found.adopt(LockFile(
-        weights={
-            "lab:bf16": LockedWeights(weights=pinned(revision="f" * 40)),
-            "other:bf16": LockedWeights(weights=pinned(revision="f" * 40)),
-        }
+        weights={"lab:bf16": LockedWeights(weights=there)},
+        ollama={TAG.tag: LockedTag(digest="b" * 64, size_bytes=11)},
     ))  # fmt: skip
 
-    assert found.weights(unpinned()) == pinned()
-    assert found.weights(replace(unpinned(), model="other")) == pinned(revision="f" * 40)
+    assert (found.weights(wanted), found.weights(unpinned())) == (there, there)
+    assert found.tag(TAG).digest == "b" * 64
+    found.settle(wanted)
+    found.settle(replace(wanted, model="tagged", weights=None, ollama=TAG))
+    found.save()
+    later = pins(tmp_path)
+    assert later.weights(wanted) == there
+    assert later.tag(TAG).digest == "b" * 64
 
 
 def test_what_another_process_pinned_meanwhile_stays(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_known(tmp_path: Path) -> None:
 
 
 def test_fresh_file_is_hashed_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that was written just now is read once the clock has gone on, or a later write would not show."""
+    """A file that was written just now is read once the clock has gone on, so that a later write shows."""
     waited: list[float] = []
     path = tmp_path / "file"
     path.write_bytes(b"right")

@@ -28,7 +28,7 @@ from tests.lab.seeding import (
     replaced,
     stocked,
 )
-from tests.lab.weights import BIG, REPO, pinned
+from tests.lab.weights import BIG, FILES, REPO, pinned
 
 RESOLVE = f"/{REPO}/resolve/{REVISION}"
 API = f"/api/models/{REPO}"

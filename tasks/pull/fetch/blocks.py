@@ -12,7 +12,9 @@ from collections.abc import Iterator
 
 BLOCK_BYTES = 1 << 18
 LONGEST_BLOCKS = 512
-"""128 MiB: what one request asks for at most."""
+"""128 MiB: what one request asks for at most, where there is one connection."""
+SHORT_BLOCKS = 64
+"""16 MiB: with many connections each asks for no more, so that the front of the file keeps up."""
 SHORTEST_BLOCKS = 32
 """8 MiB: less is not worth a request, unless it is all there is."""
 
@@ -64,7 +66,8 @@ class Queue:
         """Take the next run, long enough that `shares` connections have about as much to do each."""
         if not self._runs:
             return None
-        wanted = min(LONGEST_BLOCKS, max(SHORTEST_BLOCKS, self.blocks // max(1, 2 * shares)))
+        longest = max(SHORT_BLOCKS, LONGEST_BLOCKS // max(1, shares))
+        wanted = min(longest, max(SHORTEST_BLOCKS, self.blocks // max(1, 2 * shares)))
         first, end = self._runs.pop(0)
         cut = min(end, first + wanted)
         if cut < end:

@@ -18,6 +18,8 @@ IDLE_S = 0.02
 MOST_RESTARTS = 1
 MOST_HANG_UPS = 3
 """Per file: on a line where all connections crawl, hanging up would only lose what they have."""
+FEELERS = 1 << 20
+"""So many shares are reckoned with before it is known how fast it goes: they are short then."""
 YOUNG_S = 2.0
 TAIL_S = 10.0
 """A share that needs longer than this is halved for whoever has nothing to do, however short it is."""
@@ -31,6 +33,7 @@ class Crew:
         self.target = target
         self.crossed_bytes = 0
         self.answered = False
+        self.measured = False
         self.error: BaseException | None = None
         self.shares: list[Share] = []
         self.lock = threading.Lock()
@@ -76,13 +79,17 @@ class Crew:
 
     def progressed(self, share: Share, size_bytes: int, whole: int = 0) -> None:
         """Count bytes that arrived; with them the share's blocks before `whole` are on disk."""
+        run, restarts = None, share.item.restarts
         with self.lock:
             self.crossed_bytes += size_bytes
             share.got_bytes += size_bytes
             if share.at < whole and not share.cut:
                 run = share.at, min(whole, share.end)
                 share.item.marked(run)
+                restarts = share.item.restarts
                 share.at, share.moved, share.item.failures = run[1], True, 0
+        if run is not None:
+            share.hand_over(run, restarts)
 
     def stumbled(self, share: Share, wait_s: float, error: BaseException) -> None:
         """Count a failure of a file; the last of too many in a row ends the whole.
@@ -187,7 +194,7 @@ class Crew:
             if item.whole.is_set() or item.ready_at > now or (item.busy and not item.ranges):
                 continue
             item.started = True
-            run = item.queue.take(self.target)
+            run = item.queue.take(self.target if self.measured else FEELERS)
             if run is not None:
                 return Share(item, *run)
         return None

@@ -1,7 +1,7 @@
 """A set of files of one source: as many connections as help, each file handed on when it is whole.
 
-The number of connections starts small and doubles while that makes the whole faster, so that a server
-that is fast with four is not asked by sixteen.
+The number of connections starts at one and grows eightfold while that makes the whole faster, so that a
+server that is fast with one is not asked by sixteen, and a processor is not shared for nothing.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from tasks.pull.fetch.web import AgainError, Web, host_of
 from tasks.pull.fetch.worker import Explain, Worker
 from tasks.pull.store import INTACT, short
 
-FIRST_CONNECTIONS = 4
 TICK_S = 0.05
-RAMP_S = 0.25
+RAMP_S = 0.1
+GROWTH = 8
 WORTH_IT = 1.1
-"""Another doubling is tried as long as the last one gave a tenth more."""
-FAST_BYTES_PER_S = 400_000_000
-"""Beyond this a few connections keep a processor busy, and more of them would only share it."""
+"""More are tried as long as the last ones gave a tenth more."""
+FAST_BYTES_PER_S = 300_000_000
+"""Beyond this the connections that there are keep a processor busy, and more of them would only share it."""
 STALL_S = 20.0
 STALL_BYTES = 1 << 16
 """Less than this in `STALL_S` counts as nothing: a server that drips is a server that stands."""
@@ -76,16 +76,28 @@ def fetch(wanted: Sequence[Wanted], given: Fetching, on_whole: OnWhole) -> int:
             raise SourceRefusedError(what, INTACT, "correct the pin")
     crossed = handed = 0
     for files in _rounds(wanted):
-        run = _Run([Item(one) for one in files], given, on_whole, handed)
-        try:
-            with given.line.user(run.host) as name:
-                run.start(name)
-                run.follow()
-        finally:
-            run.end()
-        crossed += run.crew.crossed_bytes
-        handed += sum(one.size_bytes for one in files)
+        left = files
+        while left:
+            run = _Run([Item(one) for one in left], given, on_whole, handed)
+            left = _through(run)
+            crossed += run.crew.crossed_bytes
+            handed = run.handed_bytes
     return crossed
+
+
+def _through(run: _Run) -> list[Wanted]:
+    """See a run through, and return the files to begin anew: what an earlier one left of them was wrong."""
+    try:
+        with run.given.line.user(run.host) as name:
+            run.start(name)
+            run.follow()
+    except DigestMismatchError:
+        if not run.inherited:
+            raise
+        return [item.wanted for item in run.left]
+    finally:
+        run.end()
+    return []
 
 
 def _rounds(wanted: Sequence[Wanted]) -> Iterator[list[Wanted]]:
@@ -104,13 +116,14 @@ class _Run:
         self.given = given
         self.left = list(items)
         self.host = host_of(items[0].wanted.url)
-        self.crew = Crew(items, target=min(FIRST_CONNECTIONS, given.line.connections), tries=given.tries)
+        self.crew = Crew(items, target=1, tries=given.tries)
         self._items = items
         self._on_whole = on_whole
         self._over = Event()
         self._threads: list[threading.Thread] = []
         self._pace = _Pace(time.monotonic())
-        self._handed_bytes = handed_bytes
+        self.handed_bytes = handed_bytes
+        self.inherited = False
         self._shed_at = 0.0
 
     def start(self, name: object) -> None:
@@ -171,10 +184,12 @@ class _Run:
                 self._on_whole(item.wanted, item.got_digest)
                 discard(item.wanted.part)
                 self.left.remove(item)
-                self._handed_bytes += item.wanted.size_bytes
-        errors = [error for item in self.left if (error := _fault(item)) is not None]
-        if errors:
-            raise errors[0]
+                self.handed_bytes += item.wanted.size_bytes
+        faults = [(item, error) for item in self.left if (error := _fault(item)) is not None]
+        if faults:
+            # Bytes of an earlier process may be to blame, and this source may be right: then from nothing.
+            self.inherited = all(item.inherited and item.error is None for item, _ in faults)
+            raise faults[0][1]
 
     def _watch(self) -> None:
         """Adjust the number of connections, say how far it is, and end what stands still."""
@@ -185,14 +200,15 @@ class _Run:
         handed = len(self._items) - len(self.left)
         silent_s = pace.silence(now, crossed + handed * STALL_BYTES, limit, waits=waits)
         if pace.grows(now, crossed, limit) and self.crew.waiting():
-            self.crew.target = min(2 * self.crew.target, line.connections)
+            self.crew.target = min(GROWTH * self.crew.target, line.connections)
+        self.crew.measured = self.crew.measured or pace.measured
         if silent_s > self.given.quiet_s:
             raise unavailable(f"{self.host} gave nothing for {silent_s:.0f} s")
         self._relieve(now, limit, waits=waits)
         stalled = silent_s > min(STALL_S, self.given.quiet_s / 2)
         note = f"stalled: no byte from {self.host} for {silent_s:.0f} s" if stalled else ""
         note = f"{self.host} asks to wait {paused_s:.0f} s" if paused_s > 1 else note
-        self.given.tell(self._handed_bytes + sum(item.held_bytes for item in self.left), note)
+        self.given.tell(self.handed_bytes + sum(item.held_bytes for item in self.left), note)
 
     def _relieve(self, now: float, limit: int | None, *, waits: bool) -> None:
         """End connections that drip, and give one to another pull that has none."""
@@ -221,6 +237,7 @@ class _Pace:
     def __init__(self, now: float) -> None:
         self._ramp_at, self._ramp_bytes, self._rate, self._flat = now, 0, 0.0, 0
         self._moved_at, self._moved_bytes = now, 0
+        self.measured = False
 
     def silence(self, now: float, crossed: int, limit: int | None, *, waits: bool) -> float:
         """Return for how many seconds next to nothing came."""
@@ -229,9 +246,13 @@ class _Pace:
         return now - self._moved_at
 
     def grows(self, now: float, crossed: int, limit: int | None) -> bool:
-        """Whether another doubling is worth a try."""
+        """Whether more connections are worth a try."""
+        if not self.measured and self._ramp_bytes == 0:
+            self._ramp_at, self._ramp_bytes = now, crossed  # from the first byte on, not from the first try
+            return False
         if now - self._ramp_at < RAMP_S or self._flat > 1:
             return False
+        self.measured = True
         rate = (crossed - self._ramp_bytes) / (now - self._ramp_at)
         self._ramp_at, self._ramp_bytes = now, crossed
         enough = rate > FAST_BYTES_PER_S or (limit is not None and rate > 0.9 * limit)

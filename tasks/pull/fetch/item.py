@@ -5,18 +5,21 @@ from __future__ import annotations
 import errno
 import hashlib
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Protocol
 
-from tasks.pull.fetch.blocks import ABSENT, BLOCK_BYTES, Queue, Run
+from tasks.pull.fetch.blocks import ABSENT, BLOCK_BYTES, Queue, Run, span
 from tasks.pull.fetch.partial import Partial
+from tasks.pull.fetch.stream import Stream
 
 SMALL_BYTES = 4 * BLOCK_BYTES
 """Up to here a file is held in memory and written once; the network is slower than starting it anew."""
-HASH_BYTES = 1 << 20
+HASH_BYTES = 4 << 20
 FOLLOW_POLL_S = 0.01
 JOIN_S = 2.0
 
@@ -71,11 +74,19 @@ class Share:
     hang_up: Callable[[], None] = lambda: None
     """Ends the connection under whoever waits for it."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    fresh: deque[memoryview] = field(default_factory=deque)
+    """What was written of blocks that are not marked yet, from the first byte of block `at` on."""
 
     @property
     def left(self) -> int:
         """How many blocks are still to come."""
         return self.end - self.at
+
+    @property
+    def rate(self) -> float:
+        """How many bytes a second it gave so far."""
+        age_s = time.monotonic() - self.started
+        return self.got_bytes / age_s if age_s > 0 else 0.0
 
     @property
     def behind(self) -> int:
@@ -91,7 +102,21 @@ class Share:
                 return 0
             mine = memoryview(data)[: max(0, self.behind - offset)]
             partial.write(mine, offset)
+            self.fresh.append(mine)
             return len(mine)
+
+    def hand_over(self, run: Run, restarts: int) -> None:
+        """Give the bytes of blocks that were marked, after so many restarts, to the digest of the file."""
+        first, behind = span(run, self.item.wanted.size_bytes)
+        missing, pieces = behind - first, list[memoryview]()
+        while missing > 0 and self.fresh:
+            piece = self.fresh.popleft()
+            pieces.append(piece[:missing])
+            if len(piece) > missing:
+                self.fresh.appendleft(piece[missing:])
+            missing -= len(pieces[-1])
+        if missing == 0:
+            self.item.stream.offer(first, pieces, restarts)
 
     def keep(self, data: bytes) -> None:
         """Write a small file down, unless it is not this share's any more."""
@@ -132,6 +157,8 @@ class Item:
         self.ready_at = 0.0
         self.busy = 0
         self.partial: Partial | None = None
+        self.inherited = False
+        self.stream = Stream()
         self._queue: Queue | None = None
         self._gone = Event()
         self._follower: threading.Thread | None = None
@@ -152,6 +179,7 @@ class Item:
             else:
                 wanted = self.wanted
                 self.partial = Partial(wanted.part, size_bytes=wanted.size_bytes, digest=wanted.digest)
+                self.inherited = self.partial.held_bytes > 0
                 self._queue = Queue(self.partial.states)
                 name = f"digest of {wanted.path}"
                 self._follower = threading.Thread(
@@ -189,11 +217,13 @@ class Item:
         self.partial.reset()
         self._queue = Queue(self.partial.states)
         self.restarts += 1
+        self.stream.restart(self.restarts)
         self.etag = self.location = ""
 
     def close(self) -> None:
         """Let go of the part file; what is there stays."""
         self._gone.set()
+        self.stream.close()
         if self.partial is not None:
             self.partial.close()
         if self._follower is not None:
@@ -213,26 +243,35 @@ class Item:
     def _digest(self, partial: Partial) -> bool:
         buffer = memoryview(bytearray(HASH_BYTES))
         digest, at, front, restarts = self._fresh_hash(), 0, 0, self.restarts
-        while at < partial.size_bytes:
+        while at < partial.size_bytes and not self._gone.is_set():
             if restarts != self.restarts:
                 digest, at, front, restarts = self._fresh_hash(), 0, 0, self.restarts
+                self.stream.rejoin(0)
+            if piece := self.stream.take(0 if self._readable(partial, front) > at else FOLLOW_POLL_S):
+                digest.update(piece)
+                at += len(piece)
+                continue
             absent = partial.states.find(ABSENT, front)
             front = len(partial.states) if absent < 0 else absent
             ready = min(front * BLOCK_BYTES, partial.size_bytes)
-            if ready - at < HASH_BYTES and ready < partial.size_bytes:
-                if self._gone.wait(FOLLOW_POLL_S):
-                    return False
-                continue
-            while at < ready and not self._gone.is_set():
-                read = partial.read_into(buffer[: ready - at], at)
-                if not read:
-                    raise OSError(errno.EIO, "the part file was cut short by another program", partial.path)
-                digest.update(buffer[:read])
-                at += read
-            if self._gone.is_set():
-                return False
+            if at < ready and self.stream.leave():
+                at = self._read_back(partial, buffer[: ready - at], at, digest)
+                self.stream.rejoin(at)
         self.got_digest = digest.hexdigest()
-        return True
+        return not self._gone.is_set()
+
+    @staticmethod
+    def _readable(partial: Partial, front: int) -> int:
+        """Return how far the file was seen to be there."""
+        return min(front * BLOCK_BYTES, partial.size_bytes)
+
+    @staticmethod
+    def _read_back(partial: Partial, buffer: memoryview, at: int, digest: Hash) -> int:
+        read = partial.read_into(buffer, at)
+        if not read:
+            raise OSError(errno.EIO, "the part file was cut short by another program", partial.path)
+        digest.update(buffer[:read])
+        return at + read
 
     def _fresh_hash(self) -> Hash:
         return new_hash(self.wanted.digest, self.wanted.size_bytes)

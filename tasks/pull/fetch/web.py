@@ -92,6 +92,17 @@ class Answer:
         except (HTTPError, OSError, ValueError) as error:
             raise AgainError(f"{host_of(self.url)} broke off ({plain(error)})") from error
 
+    def read_full(self, size_bytes: int) -> bytes:
+        """Return `size_bytes`, or fewer at the end of the body.
+
+        Raises:
+            AgainError: the connection broke, or was silent for too long.
+        """
+        try:
+            return self._response.read(size_bytes, decode_content=False)
+        except (HTTPError, OSError, ValueError) as error:
+            raise AgainError(f"{host_of(self.url)} broke off ({plain(error)})") from error
+
     def read_all(self, most_bytes: int) -> bytes:
         """Return the whole body of a small answer.
 

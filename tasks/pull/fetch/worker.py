@@ -17,6 +17,9 @@ from tasks.pull.fetch.line import Line
 from tasks.pull.fetch.web import PARTIAL, AgainError, Answer, StatusError, Web
 from tasks.pull.store import INTACT, short
 
+QUICK_BYTES_PER_S = 2_000_000
+"""A connection that gives this much is asked for whole pieces; a slower one says how far it is more often."""
+
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -153,6 +156,7 @@ class Worker:
     def _read(self, share: Share, answer: Answer, at: int) -> int:
         """Write what comes from byte `at` on, note each block that is whole, and return how far it came."""
         size_bytes = share.item.wanted.size_bytes
+        share.fresh.clear()
         while not (share.cut or self.stop.is_set()) and at < (behind := share.behind):
             piece = self._some(share, answer, behind - at)
             at += share.write(piece, at)
@@ -162,7 +166,10 @@ class Worker:
         return at
 
     def _some(self, share: Share, answer: Answer, most_bytes: int) -> bytes:
-        piece = self._piece(answer, most_bytes)
+        size = self.line.piece_bytes()
+        whole = size <= most_bytes and share.rate > QUICK_BYTES_PER_S
+        # A quick connection gives its pieces in small change, and each costs the interpreter a turn.
+        piece = self._counted(answer.read_full(size)) if whole else self._piece(answer, most_bytes)
         if not piece:
             raise AgainError(f"{share.item.wanted.path} broke off")
         return piece
@@ -175,7 +182,9 @@ class Worker:
 
     def _piece(self, answer: Answer, most_bytes: int | None = None) -> bytes:
         size = self.line.piece_bytes()
-        piece = answer.read_some(size if most_bytes is None else min(size, most_bytes))
+        return self._counted(answer.read_some(size if most_bytes is None else min(size, most_bytes)))
+
+    def _counted(self, piece: bytes) -> bytes:
         self.line.take(len(piece), self.stop)
         return piece
 

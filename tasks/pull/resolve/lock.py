@@ -98,10 +98,13 @@ class Pins:
         own = read_lock(host)
         self._weights = dict(own.weights)
         self._ollama = dict(own.ollama)
-        self._new = LockFile(weights={}, ollama={})
+        self._new = LockFile()
+        self._came = LockFile()
 
     def weights(self, planned: PlannedModel) -> Weights | None:
         """Return the pinned files of a planned model, or None where nothing pins them."""
+        if came := self._came.weights.get(key(planned)):
+            return came.weights
         ours, theirs = self._weights.get(key(planned)), self._shipped.weights.get(key(planned))
         catalogue = planned.weights
         if catalogue is not None:
@@ -115,14 +118,12 @@ class Pins:
 
     def tag(self, tag: OllamaTag) -> OllamaTag:
         """Return an Ollama tag with the digest that counts, if there is one."""
+        if came := self._came.ollama.get(tag.tag):
+            return _at(tag, came)
         ours, theirs = self._ollama.get(tag.tag), self._shipped.ollama.get(tag.tag)
         moved = ours is not None and ours.over == (tag.digest or "")
         locked = ours if moved else None if tag.digest else (ours or theirs)
-        if locked is None:
-            return tag
-        return msgspec.structs.replace(
-            tag, digest=locked.digest, size_bytes=locked.size_bytes, unpinned=None, size_basis=None
-        )
+        return tag if locked is None else _at(tag, locked)
 
     def pinned(self, planned: PlannedModel) -> PlannedModel:
         """Return a planned model with what is pinned of it."""
@@ -159,11 +160,17 @@ class Pins:
             self._add(LockFile(ollama={tag.tag: one}))
 
     def adopt(self, other: LockFile) -> None:
-        """Take pins that came with an export, where nothing is pinned yet."""
-        with self._lock:
-            weights = {name: one for name, one in other.weights.items() if name not in self._weights}
-            ollama = {name: one for name, one in other.ollama.items() if name not in self._ollama}
-            self._add(LockFile(weights=weights, ollama=ollama))
+        """Take the pins that came with an export: they alone count now, for no other bytes are at hand."""
+        self._came = other
+
+    def settle(self, asked: PlannedModel) -> None:
+        """Pin for this host what an export brought of a model, also where the catalogue says otherwise."""
+        came = self._came.weights.get(key(asked))
+        if came is not None and came.weights != asked.weights:
+            self.keep_weights(asked, came.weights, over=asked.weights.revision if asked.weights else "")
+        tag = self._came.ollama.get(asked.ollama.tag) if asked.ollama is not None and came is None else None
+        if tag is not None and asked.ollama is not None and tag.digest != asked.ollama.digest:
+            self.keep_tag(asked.ollama, tag.digest, tag.size_bytes, over=asked.ollama.digest or "")
 
     def save(self) -> None:
         """Write what is new to this host's lock file; what another process pinned meanwhile stays.
@@ -181,6 +188,12 @@ class Pins:
         self._new = merged(self._new, new)
         self._weights |= new.weights
         self._ollama |= new.ollama
+
+
+def _at(tag: OllamaTag, locked: LockedTag) -> OllamaTag:
+    return msgspec.structs.replace(
+        tag, digest=locked.digest, size_bytes=locked.size_bytes, unpinned=None, size_basis=None
+    )
 
 
 def merged(under: LockFile, over: LockFile) -> LockFile:

@@ -71,6 +71,7 @@ def resolve_all(
 
 def resolve(planned: PlannedModel, pins: Pins, places: Places, ctx: PullContext) -> Resolved:
     """Pin one model. See `resolve_all`."""
+    pins.settle(planned)
     if planned.ollama is not None and planned.weights is None and planned.repo is None:
         return _tag(planned, planned.ollama, pins, places, ctx)
     weights, notes = pins.weights(planned), tuple[str, ...]()

@@ -69,16 +69,23 @@ def serve(
     say = log or (lambda _line: None)
     app = build(cache, token=token, ollama_models=ollama_models, on_answer=lambda one: say(str(one)))
     with listen(host, port) as listener:
-        say(f"serving {cache} at {base_url(listener)}")
-        run(app, listener)
+        run(app, listener, on_ready=lambda: say(f"serving {cache} at {base_url(listener)}"))
         say("stopped")
 
 
 def run(
-    app: ASGIApp, listener: socket.socket, *, stop: threading.Event | None = None, finish_s: int = FINISH_S
+    app: ASGIApp,
+    listener: socket.socket,
+    *,
+    stop: threading.Event | None = None,
+    on_ready: Callable[[], None] | None = None,
+    finish_s: int = FINISH_S,
 ) -> None:
-    """Serve until a signal (in the main thread) or `stop`; what still runs `finish_s` s later is cut off."""
-    asyncio.run(_serve(app, listener, stop, finish_s))
+    """Serve until a signal (in the main thread) or `stop`; what still runs `finish_s` s later is cut off.
+
+    `on_ready` is called once signals are heard; connections wait from then on, and are taken soon after.
+    """
+    asyncio.run(_serve(app, listener, stop, on_ready or (lambda: None), finish_s))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -121,7 +128,13 @@ def _unusable(what: str) -> UsageError:
     return UsageError(what, "nothing was served", "give an address of this host in numbers, and a free port")
 
 
-async def _serve(app: ASGIApp, listener: socket.socket, stop: threading.Event | None, finish_s: int) -> None:
+async def _serve(
+    app: ASGIApp,
+    listener: socket.socket,
+    stop: threading.Event | None,
+    on_ready: Callable[[], None],
+    finish_s: int,
+) -> None:
     # What uvicorn says of a cut stream is a traceback; the log of answers says it in words.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
     server = Server(_settings(app, finish_s))
@@ -130,6 +143,7 @@ async def _serve(app: ASGIApp, listener: socket.socket, stop: threading.Event | 
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, setattr, server, "should_exit", True)  # noqa: FBT003  # not ours
+    on_ready()
     await server.serve([listener])
 
 

@@ -13,7 +13,6 @@ from tasks.wording import gib, plural
 
 if TYPE_CHECKING:
     from tasks.pull.export import ExportReport
-
     from tasks.pull.resolve.lock import Moved
     from tasks.pull.resolve.resolve import Resolved
     from tasks.pull.resolve.verdict import Demand

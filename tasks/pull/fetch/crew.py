@@ -79,7 +79,7 @@ class Crew:
 
     def progressed(self, share: Share, size_bytes: int, whole: int = 0) -> None:
         """Count bytes that arrived; with them the share's blocks before `whole` are on disk."""
-        run, restarts = None, share.item.restarts
+        run, restarts = None, 0
         with self.lock:
             self.crossed_bytes += size_bytes
             share.got_bytes += size_bytes

@@ -56,7 +56,7 @@ def staging(cache: Path, repo: str) -> Iterator[Path]:
     """
     repository = repo_folder(cache, repo)
     for leftover in repository.glob(f"{STAGING_PREFIX}*"):
-        shutil.rmtree(leftover)
+        shutil.rmtree(leftover, ignore_errors=True)  # a child that is just dying may be removing it too
     folder = repository / f"{STAGING_PREFIX}{secrets.token_hex(4)}"
     folder.mkdir(parents=True)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,9 +58,20 @@ def pull(
         gaps = missing(cache, weights, rehash=ctx.rehash)
         if not gaps:
             settle(cache, weights)
+            tidy(cache, weights)
             return run.kept("digests match")
         with exclusive(cache, weights.repo, stop=ctx.stop, on_wait=run.tell_waiting):
             return run.fill(gaps)
+
+
+def tidy(cache: Path, weights: Weights) -> None:
+    """Remove what is left of the parts of files that are whole: a pull may be killed before it does so."""
+    folder = parts_folder(cache, weights.repo)
+    with suppress(OSError):  # a store that cannot be written keeps them
+        if folder.is_dir():
+            for file in weights.files:
+                discard(part_path(cache, weights.repo, file))
+            folder.rmdir()
 
 
 @dataclass(slots=True)
@@ -100,6 +112,7 @@ class _Pull:
         if source is None:
             raise self._failure()
         settle(self.cache, weights)
+        tidy(self.cache, weights)
         return self._changed(source, wanted)
 
     def _served_by(self, source: Source) -> bool:

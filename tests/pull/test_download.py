@@ -324,3 +324,15 @@ def test_what_is_linked_leaves_no_part(tmp_path: Path) -> None:
     pull(planned(pinned(revision="a" * 40)), tmp_path, PullContext(), sources=(FakeSource(),))
 
     assert not part.exists()
+
+
+def test_a_journal_that_was_left_goes(tmp_path: Path) -> None:
+    """A pull that was killed between the last move and its tidying leaves nothing for good."""
+    run(tmp_path, FakeSource())
+    file = pin(BIG, FILES[BIG])
+    part = part_path(tmp_path, REPO, file)
+    Partial(part, size_bytes=file.size_bytes, digest=file.digest).close()
+    part.unlink()
+
+    assert run(tmp_path, FakeSource()).change.kind == "keep"
+    assert not part.parent.exists()

@@ -206,3 +206,14 @@ def test_offline_nothing_is_asked(tmp_path: Path, hub: HubLab) -> None:
         resolve(unpinned(), pins(tmp_path), places(tmp_path), ctx)
 
     assert hub.requests.total() == 0
+
+
+@pytest.mark.parametrize(
+    "lie", [Lie(file=BIG, sha256="../../x"), Lie(file=BIG, size=-1), Lie(file="config.json", oid="nonsense")]
+)
+def test_a_digest_or_size_that_is_none(hub: HubLab, lie: Lie) -> None:
+    """A listing whose digests are none is refused in one sentence."""
+    hub.fail("api", lie)
+
+    with pytest.raises(SourceRefusedError, match=r"the hub's listing of org/name cannot be read"):
+        listing(REPO, None, PullContext(endpoint=hub.endpoint))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import deque
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from tasks.pull.sources.job import PullContext
 
 CHILD = Path(__file__).parents[1] / "hub_client.py"
 QUIET_S = 90.0
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|git:[0-9a-f]{40}")
 
 ENVIRONMENT: Pairs = (
     ("HF_HUB_DISABLE_XET", "1"),
@@ -75,9 +77,17 @@ def listing(repo: str, revision: str | None, ctx: PullContext) -> Listing:
     return _read(repo, said[0])
 
 
+def _file(row: dict[str, Any]) -> WeightFile:
+    """Return one row of a listing; its digest will name a part file, so it has to be one."""
+    file = msgspec.convert(row, WeightFile)
+    if not _DIGEST.fullmatch(file.digest) or file.size_bytes < 0:
+        raise msgspec.ValidationError(f"{file.path!r} has no digest or no size")
+    return file
+
+
 def _read(repo: str, said: dict[str, Any]) -> Listing:
     try:
-        files = [msgspec.convert(one, WeightFile) for one in said["files"]]
+        files = [_file(one) for one in said["files"]]
         one_digest = tuple(msgspec.structs.replace(one, git_sha1="") if one.sha256 else one for one in files)
         return Listing(repo, str(said["revision"]), one_digest)
     except (msgspec.ValidationError, KeyError, TypeError) as error:

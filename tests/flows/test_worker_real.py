@@ -106,6 +106,9 @@ def test_the_form_has_drop_downs_and_help(worked: LabHost) -> None:
         "overrides",
         "vram",
         "ram",
+        "limit_rate",
+        "weights_from",
+        "verify",
         "wait_minutes",
     ]
     assert names == sorted(fields, key=lambda name: fields[name]["position"])
@@ -121,6 +124,7 @@ def test_the_form_has_drop_downs_and_help(worked: LabHost) -> None:
         {"wait_minutes": -1},
         {"overrides": ["llm context 16384"]},
         {"vram": "a lot"},
+        {"limit_rate": "fast"},
     ],
 )
 def test_a_bad_value_is_refused_before_a_run_exists(worked: LabHost, parameters: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants, hf_hub_download, scan_cache_dir
+from huggingface_hub import constants, hf_hub_download, scan_cache_dir, snapshot_download
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -259,3 +259,31 @@ def test_view(tmp_path: Path) -> None:
         "none fp32": pinned().size_bytes,
         "none int8": pinned().size_bytes,
     }
+
+
+def test_other_tools_load_it_offline_by_its_name_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for a repository without a revision finds ours, where no other tool brought one."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    install_all(tmp_path)
+    store.settle(tmp_path, pinned())
+
+    assert snapshot_download(REPO, cache_dir=tmp_path, local_files_only=True) == str(tmp_path / SNAPSHOT)
+    scan = scan_cache_dir(tmp_path)
+    assert not scan.warnings
+    assert [sorted(one.refs) for repo in scan.repos for one in repo.revisions] == [
+        ["main", f"pmoves/{REVISION[:8]}"]
+    ]
+
+
+def test_a_ref_of_another_tool_is_left_alone(tmp_path: Path) -> None:
+    """What `main` means to others does not change."""
+    install_all(tmp_path)
+    main = tmp_path / "models--org--name/refs/main"
+    main.parent.mkdir()
+    main.write_text("b" * 40)
+
+    store.settle(tmp_path, pinned())
+
+    assert main.read_text() == "b" * 40

@@ -127,11 +127,13 @@ def missing(
     """
     files = weights.files if among is None else tuple(among)
     known = receipts(cache, weights.repo)
-    paths = [link_path(cache, weights, file) for file in files]
+    paths = {file: link_path(cache, weights, file) for file in files}
+    # A receipt is looked up faster than a thread is woken.
+    unsure = [one for one in files if rehash or not known.has(paths[one], one.digest)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        faults = tuple(pool.map(lambda path, file: _fault(path, file, known, rehash=rehash), paths, files))
+        faults = tuple(pool.map(lambda file: _fault(paths[file], file, known, rehash=rehash), unsure))
     known.save()
-    found = zip(files, faults, strict=True)
+    found = zip(unsure, faults, strict=True)
     return tuple(Gap(file, "" if fault == "absent" else fault) for file, fault in found if fault)
 
 

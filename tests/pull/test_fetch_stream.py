@@ -40,6 +40,7 @@ def test_nothing_is_taken_while_the_disk_is_read() -> None:
     made = Stream()
     assert made.leave()
     made.offer(0, views(b"lost"))
+    assert made.take(0) is None
     made.rejoin(4)
     made.offer(0, views(b"old"))
     made.offer(4, views(b"new"))

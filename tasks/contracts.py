@@ -19,7 +19,7 @@ from typing import Literal
 import msgspec
 
 Role = Literal["llm", "embeddings", "reranker", "vision", "whisper", "code"]
-RuntimeName = Literal["embedded", "ollama", "llama.cpp", "tei", "vllm", "speaches"]
+RuntimeName = Literal["embedded", "ollama", "llama.cpp", "tei", "vllm", "speaches", "external"]
 Residency = Literal["resident", "on-demand", "cpu", "cloud", "none"]
 ChangeKind = Literal["keep", "create", "replace", "remove"]
 Verdict = Literal["kept", "changed", "dropped"]
@@ -28,6 +28,7 @@ Vendor = Literal["nvidia", "amd", "intel", "apple"]
 Layer = Literal["vm", "wsl2", "container"]
 DiskSpeed = Literal["nvme", "ssd", "rotational", "sd", "virtual", "memory", "network", "unknown"]
 GpuStyle = Literal["cdi", "gpus", "runtime", "none", "unknown"]
+ImageFor = Literal["cpu", "cuda", "rocm", "jetson"]
 KvType = Literal["f16", "q8_0", "q4_0"]
 May = Literal["share", "wait", "cpu", "cloud"]
 Part = Literal["weights", "projector", "kv", "compute", "overhead"]
@@ -419,12 +420,15 @@ class Limits(Shape, frozen=True):
 
     Without `accelerators` the bundle runs in main memory alone, whatever else is there. On a CPU, no model is
     placed that reads more than `cpu_read_bytes` for a token: at the 40 GB/s of a desktop's main memory, 8 GB
-    are 5 tokens a second at best; chosen, not measured.
+    are 5 tokens a second at best; chosen, not measured. A model that does not lie where the plan says, such
+    as one that fell back to the CPU, fails its verification ("refuse") or is recorded as degraded
+    ("degrade").
     """
 
     margin_bytes: int = 512 << 20
     accelerators: bool = True
     cpu_read_bytes: int = 8_000_000_000
+    misplaced: Literal["refuse", "degrade"] = "refuse"
 
 
 class QuietTime(Shape, frozen=True):
@@ -517,6 +521,63 @@ class Service(Shape, frozen=True):
     sources: tuple[str, ...] = ()
 
 
+class Image(Shape, frozen=True):
+    """A container image of a runtime, for one kind of accelerator.
+
+    `digest` ("sha256:" and 64 hex digits) is that of the index or manifest; without it `unpinned` is the
+    reason, and the digest is established at the first pull and kept by the host. `compute` are the compute
+    capabilities that it is built for ("8.6"), empty for those from `least_compute` on; `l4t` the major
+    releases of a Jetson's system software. `command` stands before the arguments that the plan gives. `port`
+    is where it listens.
+
+    `user` is "any" where it runs as any user, else the one it must have. What of the hardening it does not
+    allow stands in `exceptions`, one sentence each: `writable_root` needs one, and so does `user: root`.
+    """
+
+    runtime: RuntimeName
+    accelerator: ImageFor
+    architectures: tuple[str, ...]
+    repository: str
+    tag: str
+    port: int
+    size_bytes: int
+    size_basis: str
+    sources: tuple[str, ...]
+    digest: str | None = None
+    unpinned: str | None = None
+    compute: tuple[str, ...] = ()
+    least_compute: str | None = None
+    least_driver: str | None = None
+    l4t: tuple[int, ...] = ()
+    command: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
+    user: str = "any"
+    writable_root: bool = False
+    tmpfs: tuple[str, ...] = ("/tmp",)  # noqa: S108  # inside a container
+    health: tuple[str, ...] = ()
+    exceptions: tuple[str, ...] = ()
+
+    @property
+    def reference(self) -> str:
+        """The image as an engine is asked for it, without its digest."""
+        return f"{self.repository}:{self.tag}"
+
+
+class JetPack(Shape, frozen=True):
+    """What a release of a Jetson's system software (`l4t`, the major number) means for containers.
+
+    `gpu` is how an engine hands the GPU out there. With `refused` no container is given the GPU, and why.
+    `environment` is what images need to be told on it.
+    """
+
+    l4t: int
+    jetpack: str
+    gpu: GpuStyle
+    sources: tuple[str, ...]
+    environment: dict[str, str] = {}
+    refused: str | None = None
+
+
 class DeviceFact(Shape, frozen=True):
     """How fast a device reads its memory, as its maker states it; `name` is a part of its own name."""
 
@@ -527,12 +588,17 @@ class DeviceFact(Shape, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All models, profiles and services, by name, in the order of their names."""
+    """All models, profiles and services, by name, in the order of their names.
+
+    `images` stand in order of preference: the first that fits a runtime and its devices is used.
+    """
 
     models: dict[str, Model]
     profiles: dict[str, Profile]
     services: dict[str, Service]
     devices: tuple[DeviceFact, ...]
+    images: tuple[Image, ...] = ()
+    jetpacks: tuple[JetPack, ...] = ()
 
 
 # --- the plan ------------------------------------------------------------------------------------
@@ -603,6 +669,8 @@ class Measured:
     parallel: int = 1
     per_s: float = 0.0
     unit: str = "texts/s"
+    first_token_s: float = 0.0
+    load_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -631,7 +699,8 @@ class PlannedModel:
     `also` are further roles that the same server plays. `devices` says where its memory lies; for an
     on-demand model that is where it lies while it is loaded, and `group` names those that take turns.
     `context` is in tokens for each of `parallel` requests. `settings` are those of this model's server
-    that its runtime would otherwise choose by itself.
+    that its runtime would otherwise choose by itself. `external` is the address of a server that already runs
+    and is not ours: an OpenAI client's base URL, or for the runtime "ollama" that of Ollama's own API.
     """
 
     role: Role
@@ -659,6 +728,7 @@ class PlannedModel:
     need: Need | None = None
     speed: Speed | None = None
     settings: tuple[tuple[str, str], ...] = ()
+    external: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -720,6 +790,9 @@ class PlannedServer:
     """One server process of the plan: a runtime on some devices, with the models that it serves.
 
     `settings` are written out, so that no runtime's default, which differs from host to host, decides.
+    `image` is what a container is made of; None for a process of this program and for a server that is not
+    ours (`external` is then its address). `memory_bytes` is what the plan gives it of main memory, and
+    `device_bytes` of all cards together.
     """
 
     name: str
@@ -729,6 +802,10 @@ class PlannedServer:
     models: tuple[str, ...]
     port: int
     settings: tuple[tuple[str, str], ...]
+    image: Image | None = None
+    external: str = ""
+    memory_bytes: int = 0
+    device_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -847,8 +924,102 @@ class ProcessState:
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder or file of the host inside a container."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GpuAccess:
+    """How a container gets its devices, and which.
+
+    "cdi": names such as "nvidia.com/gpu=GPU-…"; "gpus": UUIDs for a device request; "runtime": the runtime
+    nvidia, which is told by NVIDIA_VISIBLE_DEVICES; "none" with paths ("/dev/kfd") hands these out, and
+    without any, nothing.
+    """
+
+    style: GpuStyle = "none"
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """A container as it is wanted. Equal specs mean that a running container can stay.
+
+    `image` is pinned: "repository@sha256:…". `secrets` are files of the host that appear below /run/secrets,
+    by name; their content counts by a salted digest alone (`secrets_digest`). `port` is where the server
+    listens inside; where it is published on 127.0.0.1 is no part of the spec. A size of 0 sets no limit.
+    `devices` are those of the plan ("gpu0"). `health` is a command that runs inside; empty for none.
+    """
+
+    name: str
+    server: str
+    image: str
+    command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    port: int
+    mounts: tuple[Mount, ...] = ()
+    tmpfs: tuple[str, ...] = ()
+    secrets: tuple[tuple[str, str], ...] = ()
+    secrets_digest: str = ""
+    gpu: GpuAccess = GpuAccess()
+    devices: tuple[str, ...] = ()
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    read_only_root: bool = True
+    memory_bytes: int = 0
+    shm_bytes: int = 0
+    pids: int = 0
+    health: tuple[str, ...] = ()
+    stop_timeout_s: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """What the engine says of one container.
+
+    `owner` is who made it (see `tasks.effects.containers`), "" when the label is missing. `state` is the
+    engine's word: "created", "running", "restarting", "exited", "dead". `published` is its port on 127.0.0.1,
+    0 for none; `devices` are those of the plan that it was made for ("gpu0"). What a listing does not say,
+    and an inspection does: `pid`, of its first process on the host (0 when it does not run), `started_at`,
+    `exit_code`, `oom_killed` and `restarts`.
+    """
+
+    name: str
+    id: str
+    state: str
+    owner: str = ""
+    server: str = ""
+    spec_hash: str = ""
+    image: str = ""
+    pid: int = 0
+    started_at: float = 0.0
+    published: int = 0
+    exit_code: int = 0
+    oom_killed: bool = False
+    restarts: int = 0
+    devices: tuple[str, ...] = ()
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is there."""
+        return self.state == "running"
+
+
+RerankApi = Literal["", "tei", "jina"]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelServer:
-    """A model server that runs and answers its health path. It is not verified yet."""
+    """A model server that runs and answers its health path. It is not verified yet.
+
+    `model_id` is the name by which the server knows the model; `image` and `container` are empty for a
+    process of this program and for a server that is not ours. `rerank_api` says how it is asked to score
+    documents: "tei" is POST /rerank {query, texts}, "jina" POST /v1/rerank {model, query, documents}.
+    """
 
     planned: PlannedModel
     name: str
@@ -856,6 +1027,16 @@ class ModelServer:
     process: ProcessState
     change: Change
     seconds: float
+    model_id: str = ""
+    container: str = ""
+    image: str = ""
+    rerank_api: RerankApi = ""
+    load_s: float = 0.0
+
+    @property
+    def asked_as(self) -> str:
+        """What a request names as its model."""
+        return self.model_id or self.planned.model
 
 
 @dataclass(frozen=True, slots=True)
@@ -870,14 +1051,50 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What a model holds of one device ("gpu0", "cpu") while it is loaded, and who says so."""
+
+    device: str
+    memory_bytes: int
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """What a server gave when it was measured. 0 where its role has no such figure.
+
+    `first_token_s` is the time to the first token of a short question, `tokens_per_s` the pace after it,
+    `realtime` seconds of speech a second. `context` is the number of tokens that were really found to be
+    served.
+    """
+
+    first_token_s: float = 0.0
+    tokens_per_s: float = 0.0
+    prompt_tokens_per_s: float = 0.0
+    texts_per_s: float = 0.0
+    realtime: float = 0.0
+    load_s: float = 0.0
+    context: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class VerifiedServer:
-    """A model server that gave right answers to every question."""
+    """A model server that gave right answers to every question.
+
+    `memory_bytes` is what the model takes of the memory that it was planned on; `held` says where it lies.
+    `findings` are sentences about what is worse than planned or than before, `degraded` says that it serves,
+    but not where the plan has it.
+    """
 
     server: ModelServer
     answers: tuple[Answer, ...]
     latency_s: float
     texts_per_s: float
     memory_bytes: int | Unknown
+    performance: Performance = Performance()
+    held: tuple[Held, ...] = ()
+    findings: tuple[str, ...] = ()
+    degraded: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The seam to the container engine. Today it only asks whether one answers, and what it offers."""
+"""What a container engine says of itself, for detection: whether one answers, and what it offers."""
 
 from __future__ import annotations
 

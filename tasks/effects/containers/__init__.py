@@ -1,0 +1,13 @@
+"""The seam to the container engine.
+
+info.py      what an engine says of itself, for detection
+engine.py    what a stage may ask of an engine: `Engine`, and how it fails
+docker.py    the real one, over the docker SDK
+memory.py    the one in memory, for tests
+"""
+
+from __future__ import annotations
+
+from tasks.effects.containers.info import EngineError, EngineInfo, engine_info, parse_info
+
+__all__ = ["EngineError", "EngineInfo", "engine_info", "parse_info"]

@@ -1,16 +1,23 @@
-"""A run's evidence as Markdown, for a Prefect artifact. What comes from outside stays text. Pure."""
+"""A run's evidence as Markdown, for a Prefect artifact. What comes from outside stays text. Pure.
+
+What went wrong comes first: servers that died, those that are not where the plan has them, and findings.
+"""
 
 from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
 
+from flows import timeline_svg
+from flows.evidence_servers import image_lines, lie_rows
+from flows.evidence_text import escape, fenced
 from flows.picture import title
 from flows.picture_svg import svg
 from flows.report import SERVER_HEAD, Rows, server_rows
 from flows.report_facts import fact_rows
 from flows.report_plan import plan_summary, plan_table, service_line
-from tasks.contracts import Plan, RunRecord
+from flows.timeline import timeline
+from tasks.contracts import Plan, RunRecord, VerifiedServer
 
 
 def markdown(head: Sequence[str], rows: Rows) -> str:
@@ -19,16 +26,9 @@ def markdown(head: Sequence[str], rows: Rows) -> str:
     return "\n".join("| " + " | ".join(escape(cell) for cell in line) + " |" for line in lines)
 
 
-def escape(text: str) -> str:
-    """Make text stay text in Markdown: no markup, no link, no picture, no new cell."""
-    for raw, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\n", " ")):
-        text = text.replace(raw, safe)
-    return "".join(f"\\{sign}" if sign in "|`[]*\\" else sign for sign in text)
-
-
 def markdown_run(record: RunRecord) -> str:
     """Write a run's evidence as Markdown: what was seen, decided, done and measured."""
-    parts = [f"# {escape(record.host)}: {record.outcome}", escape(record.error)]
+    parts = [f"# {escape(record.host)}: {record.outcome}", escape(record.error), *_troubles(record)]
     if record.facts is not None:
         parts += ["## Seen", markdown(("What", "Seen"), fact_rows(record.facts))]
     if record.plan is not None:
@@ -60,8 +60,31 @@ def _decided(plan: Plan) -> list[str]:
 
 def picture(plan: Plan) -> str:
     """Write a plan's memory picture into the page itself: Prefect's UI shows such an image."""
-    data = b64encode(svg(plan).encode()).decode()
-    return f"![{escape(title(plan))}](data:image/svg+xml;base64,{data})"
+    return _image(title(plan), svg(plan))
+
+
+def _image(name: str, drawn: str) -> str:
+    data = b64encode(drawn.encode()).decode()
+    return f"![{escape(name)}](data:image/svg+xml;base64,{data})"
+
+
+def _troubles(record: RunRecord) -> list[str]:
+    """Write what a person must see: the last words of servers that died, what is degraded, and findings."""
+    parts: list[str] = []
+    for one in record.logs:
+        parts += [
+            f"## {escape(one.server)} died",
+            escape(one.cause),
+            fenced(one.tail) or "It printed nothing.",
+        ]
+    degraded = [_of(one, one.degraded) for one in record.verified if one.degraded]
+    found = [_of(one, finding) for one in record.verified for finding in one.findings]
+    parts += ["## Degraded", "\n".join(degraded)] if degraded else []
+    return [*parts, *(["## Findings", "\n".join(found)] if found else [])]
+
+
+def _of(one: VerifiedServer, sentence: str) -> str:
+    return f"- **{escape(one.server.planned.model)}**: {escape(sentence)}"
 
 
 def _steps(plan: Plan) -> list[str]:
@@ -84,6 +107,9 @@ def _measured(record: RunRecord) -> list[str]:
     if record.verified or record.route:
         head = [name.capitalize() for name in SERVER_HEAD]
         parts += ["## Measured", markdown(head, server_rows(record.verified, record.route))]
+    if rows := lie_rows(record.verified):
+        head = ["Model", "Device", "Planned", "Measured", "Difference", "Who says so"]
+        parts += ["## Where they lie", markdown(head, rows)]
     answers = [
         f"- {'right' if one.right else '**wrong**'}, {escape(server.server.planned.model)}:"
         f" {escape(one.question)}: expected {escape(one.expected)}, got {escape(one.got)}"
@@ -92,9 +118,22 @@ def _measured(record: RunRecord) -> list[str]:
     ]
     if answers:
         parts += ["## Answers", "\n".join(answers)]
-    if record.timings:
-        rows = [
-            (one.stage, one.subject, f"{one.start_s:.2f} s", f"{one.seconds:.2f} s") for one in record.timings
-        ]
-        parts += ["## Timeline", markdown(("Stage", "Subject", "Start", "Took"), rows)]
-    return parts
+    if lines := image_lines(record):
+        parts += ["## Images", "\n".join(f"- {escape(line)}" for line in lines)]
+    return [*parts, *_timeline(record)]
+
+
+def _timeline(record: RunRecord) -> list[str]:
+    """Write the timeline as a picture, in one sentence, and as a table with every figure of the picture."""
+    if not record.timings:
+        return []
+    shown = timeline(record)
+    rows = [
+        (one.stage, one.subject, f"{one.start_s:.2f} s", f"{one.seconds:.2f} s") for one in record.timings
+    ]
+    return [
+        "## Timeline",
+        _image(shown.title, timeline_svg.svg(shown)),
+        escape(shown.said),
+        markdown(("Stage", "Subject", "Start", "Took"), rows),
+    ]

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from flows.measured import figure
+from flows.picture import clean
+from flows.timeline import CHAIN, timeline, took
 from tasks.contracts import (
     Catalogue,
     Change,
+    ContainerState,
     Plan,
     ProcessState,
     Profile,
@@ -25,6 +29,8 @@ from tasks.wording import gib, listed, plural
 Rows = Sequence[Sequence[str]]
 MS = 1000
 WIDE_LIMIT = 12
+FEWEST_WHOLE, FEWEST_TENTHS = 9.95, 0.05
+DIGEST_SHOWN = len("sha256:") + 12
 
 
 def columns(head: Sequence[str], rows: Rows) -> str:
@@ -57,7 +63,7 @@ def server_rows(verified: tuple[VerifiedServer, ...], route: Route | None) -> Ro
     """Return a row a server, and one for the gateway."""
     rows: list[tuple[str, ...]] = [
         (one.server.planned.role, one.server.planned.model, one.server.base_url, _right(one.answers),
-         f"{one.latency_s * MS:.0f} ms", f"{one.texts_per_s:.0f} texts/s" if one.texts_per_s else "",
+         f"{one.latency_s * MS:.0f} ms", pace(one),
          "" if isinstance(one.memory_bytes, Unknown) else gib(one.memory_bytes))
         for one in verified
     ]  # fmt: skip
@@ -65,6 +71,30 @@ def server_rows(verified: tuple[VerifiedServer, ...], route: Route | None) -> Ro
         latency = f"{route.answers[0].seconds * MS:.0f} ms" if route.answers else ""
         rows.append(("gateway", "TensorZero", route.base_url, _right(route.answers), latency, "", ""))
     return rows
+
+
+def pace(one: VerifiedServer) -> str:
+    """Write how fast a server is in what its role counts, and how soon it begins to answer."""
+    per_s, unit = figure(one)
+    first = (
+        f"first token after {took(one.performance.first_token_s)}" if one.performance.first_token_s else ""
+    )
+    return ", ".join(filter(None, (f"{_figure(per_s)} {unit}" if per_s else "", first)))
+
+
+def _figure(value: float) -> str:
+    return (
+        f"{value:.0f}" if value >= FEWEST_WHOLE else f"{value:.1f}" if value >= FEWEST_TENTHS else "under 0.1"
+    )
+
+
+def troubles(verified: Iterable[VerifiedServer]) -> list[str]:
+    """Return a line for each server that is not as planned, and one for each finding."""
+    servers = tuple(verified)
+    degraded = [(one.server.planned.model, one.degraded) for one in servers if one.degraded]
+    found = [(one.server.planned.model, finding) for one in servers for finding in one.findings]
+    lines = [f"DEGRADED: {model}: {why}" for model, why in degraded]
+    return [clean(line) for line in (*lines, *(f"finding: {model}: {what}" for model, what in found))]
 
 
 def not_served(plan: Plan) -> list[str]:
@@ -84,10 +114,19 @@ def _right(answers: Sequence[object]) -> str:
     return f"{right} of {len(answers)} right"
 
 
+CHAT = ("tensorzero::model_name::", "tensorzero::function_name::")
+
+
 def curl_line(route: Route) -> str:
-    """Return a command that asks the gateway for an embedding; it works when pasted."""
-    body = f'{{"model": "{route.models[0]}", "input": "hello"}}'
-    return f"curl -s {route.base_url}/embeddings -H 'content-type: application/json' -d '{body}'"
+    """Return a command that asks the gateway, for chat where it has that; it works when pasted."""
+    chat = next((name for name in route.models if name.startswith(CHAT)), None)
+    path, model, asked = (
+        ("chat/completions", chat, '"messages": [{"role": "user", "content": "hello"}]')
+        if chat
+        else ("embeddings", route.models[0], '"input": "hello"')
+    )
+    body = f'{{"model": "{model}", {asked}}}'
+    return f"curl -s {route.base_url}/{path} -H 'content-type: application/json' -d '{body}'"
 
 
 def change_rows(changes: Iterable[Change]) -> Rows:
@@ -100,12 +139,15 @@ def format_run(record: RunRecord, ui_url: str) -> str:
     lines = [columns(("RESOURCE", "CHANGE", "WHY"), change_rows(record.changes)), ""]
     if record.verified or record.route:
         lines += [columns(SERVER_HEAD, server_rows(record.verified, record.route)), ""]
+        lines += [*found, ""] if (found := troubles(record.verified)) else []
     if record.plan is not None:
         lines += [*record.plan.warnings, *not_served(record.plan), *record.plan.advice, ""]
+    if len({one.subject for one in record.timings if one.stage in CHAIN}) > 1:
+        lines.append(timeline(record).said)
     lines.append(f"{record.outcome} in {record.seconds:.1f} s (run {record.run})")
     if record.flow_run:
         lines.append(f"Evidence: {ui_url}/runs/flow-run/{record.flow_run}")
-    if record.route is not None:
+    if record.route is not None and record.route.models:
         lines += ["Try it:", f"  {curl_line(record.route)}"]
     return "\n".join(lines)
 
@@ -131,17 +173,24 @@ def _did(record: RunRecord) -> str:
 
 
 def addresses(record: RunRecord | None) -> dict[str, str]:
-    """Return where each process answers, as the last good run left it."""
+    """Return where each process or container answers, as the last good run left it."""
     if record is None or record.route is None:
         return {}
     servers = {one.server.name: one.server.base_url for one in record.verified}
-    return {**servers, record.route.process.name: record.route.base_url}
+    containers = {
+        one.server.container: one.server.base_url for one in record.verified if one.server.container
+    }
+    return {**servers, **containers, record.route.process.name: record.route.base_url}
 
 
 def format_status(
-    states: Iterable[ProcessState], where: Mapping[str, str], supervisor_pid: int, now: float
+    states: Iterable[ProcessState],
+    where: Mapping[str, str],
+    supervisor_pid: int,
+    now: float,
+    containers: Iterable[ContainerState] = (),
 ) -> str:
-    """Write what runs, and where it answers."""
+    """Write what runs, and where it answers: processes, then containers."""
     rows = [
         (one.name, one.state, str(one.pid) if one.pid else "",
          f"{now - one.started_at:.0f} s" if one.running else "", where.get(one.name, ""), one.log)
@@ -149,8 +198,43 @@ def format_status(
     ]  # fmt: skip
     if supervisor_pid:
         rows.insert(0, ("supervisord", "running", str(supervisor_pid), "", "", ""))
-    head = ("PROCESS", "STATE", "PID", "UP", "ADDRESS", "LOG")
-    return columns(head, rows) if rows else "nothing runs"
+    boxes = [
+        (one.name, _state(one), str(one.restarts) if one.restarts else "",
+         f"{now - one.started_at:.0f} s" if one.running and one.started_at else "",
+         _answers_at(one, where), short_image(one.image))
+        for one in containers
+    ]  # fmt: skip
+    tables = [
+        columns(head, table)
+        for head, table in (
+            (("PROCESS", "STATE", "PID", "UP", "ADDRESS", "LOG"), rows),
+            (("CONTAINER", "STATE", "RESTARTS", "UP", "ADDRESS", "IMAGE"), boxes),
+        )
+        if table
+    ]
+    return "\n\n".join(tables) or "nothing runs"
+
+
+def _state(one: ContainerState) -> str:
+    """Write a container's state, and how it ended where it did not do so by itself."""
+    if one.running or not (one.exit_code or one.oom_killed):
+        return one.state
+    why = "out of memory" if one.oom_killed else f"code {one.exit_code}"
+    return f"{one.state} ({why})"
+
+
+def _answers_at(one: ContainerState, where: Mapping[str, str]) -> str:
+    """Return where a container answers: as the last run left it, or by the port that is published now."""
+    if not one.running:
+        return ""
+    published = f"http://127.0.0.1:{one.published}" if one.published else ""
+    return where.get(one.name) or where.get(one.server) or published
+
+
+def short_image(image: str) -> str:
+    """Write an image with the first twelve digits of its digest, as engines list it."""
+    name, at, digest = image.partition("@")
+    return f"{name}{at}{digest[:DIGEST_SHOWN]}"
 
 
 def format_profiles(catalogue: Catalogue, current: str | None) -> str:

@@ -9,13 +9,28 @@ from base64 import b64decode
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
+import pytest
+
 from flows import evidence, report
-from flows.planning import all_offers
 from tasks import catalogue
-from tasks.contracts import Answer, Change, ProcessState, Route, RunRecord, StoreView
+from tasks.contracts import (
+    Answer,
+    Change,
+    ContainerState,
+    Performance,
+    ProcessState,
+    Role,
+    Route,
+    RunRecord,
+    StoreView,
+    Timing,
+    VerifiedServer,
+)
 from tasks.detect.example import from_example
 from tasks.plan.choose import Request, make_plan
+from tests.lab.bundles import ALL_OFFERS
 from tests.lab.hosts import make_host
+from tests.lab.verified import verified_server
 
 
 def route() -> Route:
@@ -82,6 +97,117 @@ def test_the_curl_line_is_one_valid_command() -> None:
     assert {"model": "tensorzero::embedding_model_name::mini", "input": "hello"} == json.loads(words[-1])
 
 
+def test_the_curl_line_asks_a_chat_model_where_there_is_one() -> None:
+    """Embeddings of a chat model would be an error; a gateway without models gets no line."""
+    names = ("tensorzero::embedding_model_name::mini", "tensorzero::model_name::chat")
+    words = shlex.split(report.curl_line(replace(route(), models=names)))
+
+    assert "http://127.0.0.1:3030/openai/v1/chat/completions" in words
+    assert {"model": names[1], "messages": [{"role": "user", "content": "hello"}]} == json.loads(words[-1])
+    assert "Try it" not in report.format_run(replace(record(), route=replace(route(), models=())), "")
+
+
+def measured(role: Role, **figures: float) -> VerifiedServer:
+    """Return a server that was measured."""
+    made = verified_server("mini", role=role)
+    return replace(made, texts_per_s=0.0, performance=Performance(**figures))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("one", "shown"),
+    [
+        (measured("llm", tokens_per_s=42.4, first_token_s=0.18), "42 tokens/s, first token after 180 ms"),
+        (measured("code", tokens_per_s=9.96), "10 tokens/s"),
+        (measured("vision", tokens_per_s=0.43, first_token_s=12), "0.4 tokens/s, first token after 12 s"),
+        (measured("llm", tokens_per_s=0.01), "under 0.1 tokens/s"),
+        (measured("embeddings", texts_per_s=812.3), "812 texts/s"),
+        (measured("reranker", texts_per_s=31), "31 docs/s"),
+        (measured("whisper", realtime=11.6), "12 x realtime"),
+        (measured("whisper"), ""),
+        (verified_server("mini"), "100 texts/s"),
+    ],
+)
+def test_each_role_has_its_own_figure(one: VerifiedServer, shown: str) -> None:
+    """Tokens of chat, texts, documents, speech; records older than the figures have texts alone."""
+    (row,) = report.server_rows((one,), None)
+
+    assert shown == row[report.SERVER_HEAD.index("SPEED")]
+
+
+def test_what_is_wrong_stands_below_the_table() -> None:
+    """First what is not where the plan has it, then findings; each in one line, whatever is in it."""
+    bad = replace(verified_server("chat"), degraded="it runs on the CPU", findings=("half\nas \x1b[1mfast",))
+    slow = replace(verified_server("mini"), findings=("it took long",))
+    lines = report.format_run(replace(record(), verified=(slow, bad)), "").splitlines()
+    at = lines.index("DEGRADED: chat: it runs on the CPU")
+
+    assert ["finding: mini: it took long", "finding: chat: half as  [1mfast", ""] == lines[at + 1 : at + 4]
+    assert any(line.startswith("gateway") for line in lines[:at])
+    assert not report.troubles((verified_server(),))
+
+
+def test_a_run_of_several_chains_says_which_was_the_longest() -> None:
+    """One chain alone has nothing that it could hide."""
+    chain = (Timing("pull", "chat", 0, 60), Timing("pull", "mini", 0, 5))
+    long = replace(record(), seconds=62, timings=chain)
+
+    assert "its longest chain, chat, took 60 s" in report.format_run(long, "")
+    assert "chain" not in report.format_run(replace(long, timings=chain[:1]), "")
+
+
+PROCESS = ProcessState("gateway", running=True, state="running", pid=7, started_at=90, spec_hash="", log="/l")
+
+
+def test_status_has_a_table_of_each_kind() -> None:
+    """Where a container answers is what the last run left, else the port that is published now."""
+    image = f"ghcr.io/ggml-org/llama.cpp@sha256:{'ab' * 32}"
+    containers = (
+        ContainerState("pmoves-chat", "1", "running", server="chat", image=image, started_at=40, published=9),
+        ContainerState("pmoves-mini", "2", "running", server="mini", published=10, restarts=3),
+        ContainerState(
+            "pmoves-big", "3", "exited", server="big", exit_code=137, oom_killed=True, published=11
+        ),
+        ContainerState("pmoves-bad", "4", "exited", exit_code=1),
+    )
+    text = report.format_status((PROCESS,), {"chat": "http://127.0.0.1:8101/v1"}, 5, 100.0, containers)
+    processes, boxes = text.split("\n\n")
+
+    assert [line.split() for line in processes.splitlines()[1:]] == [
+        ["supervisord", "running", "5", "-", "-", "-"],
+        ["gateway", "running", "7", "10", "s", "-", "/l"],
+    ]
+    assert [re.split(r"  +", line) for line in boxes.splitlines()] == [
+        ["CONTAINER", "STATE", "RESTARTS", "UP", "ADDRESS", "IMAGE"],
+        ["pmoves-chat", "running", "-", "60 s", "http://127.0.0.1:8101/v1",
+         "ghcr.io/ggml-org/llama.cpp@sha256:abababababab"],
+        ["pmoves-mini", "running", "3", "-", "http://127.0.0.1:10", "-"],
+        ["pmoves-big", "exited (out of memory)", "-", "-", "-", "-"],
+        ["pmoves-bad", "exited (code 1)", "-", "-", "-", "-"],
+    ]  # fmt: skip
+
+
+def test_status_leaves_out_what_is_not_there() -> None:
+    """Without processes, containers alone; without both, one sentence."""
+    alone = report.format_status((), {}, 0, 0.0, (ContainerState("pmoves-chat", "1", "running"),))
+
+    assert alone.startswith("CONTAINER")
+    assert "nothing runs" == report.format_status((), {}, 0, 0.0)
+
+
+def test_the_last_run_knows_where_containers_answer() -> None:
+    """By the name of the server as by that of its container; a process has no container."""
+    made = verified_server("chat")
+    boxed = replace(made, server=replace(made.server, name="chat", container="pmoves-chat"))
+    found = report.addresses(replace(record(), verified=(boxed, verified_server("mini"))))
+
+    assert found == {
+        "chat": "http://127.0.0.1:8101/v1",
+        "pmoves-chat": "http://127.0.0.1:8101/v1",
+        "model": "http://127.0.0.1:8101/v1",
+        "gateway": "http://127.0.0.1:3030/openai/v1",
+    }
+
+
 def test_a_run_shows_where_its_evidence_is() -> None:
     """The text names the run's page in the UI."""
     text = report.format_run(record(), "http://127.0.0.1:4200")
@@ -97,7 +223,7 @@ def test_the_artifact_holds_the_memory_picture() -> None:
     plan = make_plan(
         facts,
         shelf,
-        offers=all_offers(),
+        offers=ALL_OFFERS,
         store=StoreView("/store", {}),
         request=Request("rtx-3090-ti"),
     )

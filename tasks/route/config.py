@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import tomlkit
 from tomlkit.items import Table
 
-from tasks.contracts import Role, VerifiedServer
+from tasks.contracts import PlannedModel, Role, VerifiedServer
 from tasks.errors import RouteError
 
 HEADER = (
@@ -22,14 +23,22 @@ INTACT = "the config in use is unchanged"
 # from what was measured, because a measured one would give another config on every run.
 TIMEOUT_MS = 120_000
 
+# A model that takes turns may have to be loaded first, and a long context to be read, before the first token
+# comes. The gateway's own limit for any request is 900,000 ms. Fixed, for the same reason.
+CHAT_TIMEOUT_MS = 600_000
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
     """Where the servers of a role stand in the config, and what clients put before their name."""
 
-    table: str
+    table: Literal["models", "embedding_models"]
     prefix: str
     entry: Callable[[VerifiedServer], Table]
+
+
+OUTSIDE: frozenset[Role] = frozenset(("reranker", "whisper"))
+"""Roles that TensorZero has no API for: their servers are asked where they are."""
 
 
 def render(verified: tuple[VerifiedServer, ...]) -> str:
@@ -47,33 +56,47 @@ def render(verified: tuple[VerifiedServer, ...]) -> str:
         section = _section(server)
         if section.table not in document:
             document[section.table] = tomlkit.table(is_super_table=True)
-        document[section.table][server.server.planned.model] = section.entry(server)
+        document[section.table][name_of(server, verified)] = section.entry(server)
     return tomlkit.dumps(document)
 
 
 def model_names(verified: tuple[VerifiedServer, ...]) -> tuple[str, ...]:
     """Return what clients send as `model`, in the order of the config."""
-    return tuple(client_name(server) for server in in_order(verified))
+    return tuple(client_name(server, verified) for server in in_order(verified))
 
 
-def client_name(server: VerifiedServer) -> str:
+def client_name(server: VerifiedServer, verified: tuple[VerifiedServer, ...]) -> str:
     """Return what clients send as `model` to reach one server."""
-    return _section(server).prefix + server.server.planned.model
+    return _section(server).prefix + name_of(server, verified)
+
+
+def name_of(server: VerifiedServer, verified: tuple[VerifiedServer, ...]) -> str:
+    """Return a server's name in the config: its model, and its role too where another server has the same."""
+    planned, table = server.server.planned, _section(server).table
+    same = [
+        one
+        for one in verified
+        if one.server.planned.role not in OUTSIDE
+        and one.server.planned.model == planned.model
+        and _section(one).table == table
+    ]
+    return planned.model if len(same) == 1 else f"{planned.model}-{planned.role}"
 
 
 def in_order(verified: tuple[VerifiedServer, ...]) -> tuple[VerifiedServer, ...]:
-    """Return the servers by role and model, because they are verified in any order.
+    """Return the servers that are routed to, by role and model, because they are verified in any order.
 
     Raises:
-        RouteError: there is none, or two of them have the same model.
+        RouteError: there is none, or two of them have the same role and model.
     """
-    if not verified:
+    routed = [one for one in verified if one.server.planned.role not in OUTSIDE]
+    if not routed:
         raise RouteError("there is no verified model server to route to", INTACT, "serve a model first")
-    counts = Counter((server.server.planned.role, server.server.planned.model) for server in verified)
+    counts = Counter((server.server.planned.role, server.server.planned.model) for server in routed)
     for (role, model), count in counts.items():
         if count > 1:
             raise RouteError(f"{count} servers of {role} have the model {model}", INTACT, "keep one of them")
-    return tuple(sorted(verified, key=lambda one: (one.server.planned.role, one.server.planned.model)))
+    return tuple(sorted(routed, key=lambda one: (one.server.planned.role, one.server.planned.model)))
 
 
 def api_base(base_url: str) -> str:
@@ -104,15 +127,17 @@ def _gateway() -> Table:
     return table
 
 
-def _embedding_model(verified: VerifiedServer) -> Table:
-    planned = verified.server.planned
+def _provider(verified: VerifiedServer) -> Table:
     provider = tomlkit.table()
     provider["type"] = "openai"
     provider["api_base"] = api_base(verified.server.base_url)
-    provider["model_name"] = planned.model
+    provider["model_name"] = verified.server.asked_as
     provider["api_key_location"] = "none"
-    # On the provider: a time-out of the model would cap all of its providers together.
-    provider["timeout_ms"] = TIMEOUT_MS
+    return provider
+
+
+def _entry(planned: PlannedModel, provider: Table) -> Table:
+    # Names may hold dots, which TOML and TensorZero take when they are quoted; `llama.cpp` is such a one.
     providers = tomlkit.table(is_super_table=True)
     providers[planned.runtime] = provider
     entry = tomlkit.table()
@@ -121,6 +146,27 @@ def _embedding_model(verified: VerifiedServer) -> Table:
     return entry
 
 
+def _embedding_model(verified: VerifiedServer) -> Table:
+    provider = _provider(verified)
+    # On the provider: a time-out of the model would cap all of its providers together.
+    provider["timeout_ms"] = TIMEOUT_MS
+    return _entry(verified.server.planned, provider)
+
+
+def _chat_model(verified: VerifiedServer) -> Table:
+    provider = _provider(verified)
+    # Ollama reads `max_tokens` alone, and TensorZero would send a cap under another name; streams may last.
+    timeouts = tomlkit.inline_table()
+    timeouts["non_streaming"] = {"total_ms": CHAT_TIMEOUT_MS}
+    timeouts["streaming"] = {"ttft_ms": CHAT_TIMEOUT_MS}
+    provider["timeouts"] = timeouts
+    return _entry(verified.server.planned, provider)
+
+
+CHAT = Section("models", "tensorzero::model_name::", _chat_model)
 SECTIONS: dict[Role, Section] = {
     "embeddings": Section("embedding_models", "tensorzero::embedding_model_name::", _embedding_model),
+    "llm": CHAT,
+    "vision": CHAT,
+    "code": CHAT,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -70,15 +71,36 @@ def test_api_base(given: str) -> None:
     assert api_base(given) == "http://h:1/v1/"
 
 
-def test_unknown_role() -> None:
-    """A role that the gateway has no section for is refused by name."""
-    with pytest.raises(RouteError) as caught:
-        render((verified_server("qwen3:8b", role="llm"),))
+def test_roles_that_the_gateway_has_no_api_for() -> None:
+    """Rerankers and whisper are asked where they are; they are no reason to refuse the rest."""
+    alone = (verified_server("a"),)
+    more = (verified_server("b", role="reranker"), *alone, verified_server("c", role="whisper"))
 
-    assert str(caught.value) == (
-        "the gateway has no section for role llm (model qwen3:8b), only for embeddings; "
-        "the config in use is unchanged; leave llm out of the bundle."
-    )
+    assert render(alone) == render(more)
+    assert model_names(alone) == model_names(more)
+
+
+def test_only_roles_that_the_gateway_has_no_api_for() -> None:
+    """With nothing to route to, the gateway is refused."""
+    with pytest.raises(RouteError, match="no verified model server to route to"):
+        render((verified_server("b", role="reranker"),))
+
+
+def test_one_model_on_two_servers() -> None:
+    """A model that two roles have on servers of their own has both names."""
+    both = (verified_server("q", role="llm"), verified_server("q", role="code"))
+
+    assert model_names(both) == ("tensorzero::model_name::q-code", "tensorzero::model_name::q-llm")
+
+
+def test_the_gateway_asks_by_the_servers_own_name() -> None:
+    """Ollama knows a model by another name than the catalogue."""
+    one = verified_server("qwen", role="llm")
+    known = replace(one, server=replace(one.server, model_id="pmoves/qwen:q4_0-8192"))
+
+    config = tomllib.loads(render((known,)))
+
+    assert "pmoves/qwen:q4_0-8192" == config["models"]["qwen"]["providers"]["embedded"]["model_name"]
 
 
 def test_same_model_twice() -> None:

@@ -1,8 +1,8 @@
-"""`make bench`: planning, the cold and the warm run, the embedded server and pulls beside their peers."""
+"""`make bench`: plans, cold and warm runs, the embedded server, the front, and pulls beside their peers."""
 
 from __future__ import annotations
 
-from tests.benchmarks import embeddings, plans, pulls, runs
+from tests.benchmarks import embeddings, fronts, plans, pulls, runs
 
 
 def main() -> None:
@@ -10,6 +10,8 @@ def main() -> None:
     plans.main()
     runs.main()
     embeddings.main()
+    print()
+    fronts.main()
     print()  # the tables of pulls have a head of their own
     pulls.main()
 

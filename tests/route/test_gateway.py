@@ -17,8 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tasks.route.gateway.forward import forwarded
-from tasks.route.gateway.serve import listen
+from tasks.effects.forwarding.headers import forwarded
+from tasks.effects.forwarding.server import listen
 from tests.lab.gateway import MODEL, Gateway, config_for, free_port, until
 from tests.lab.openai_server import FakeOpenAI, vector
 
@@ -313,7 +313,7 @@ def test_comes_back_after_a_kill(gateway: Gateway) -> None:
 
 def test_answers_are_not_delayed() -> None:
     """The port is one for which asyncio turns Nagle's algorithm off: else each answer takes 40 ms more."""
-    with listen(free_port()) as listener:
+    with listen(free_port(), "the gateway") as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 

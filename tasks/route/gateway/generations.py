@@ -14,13 +14,16 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import httpx
+import h11
 
+from tasks.effects.forwarding.upstream import Upstream
+from tasks.effects.forwarding.wire import WireError
 from tasks.route.gateway import native
 from tasks.route.gateway.native import Native, in_daemon_thread
 from tasks.route.validate import message_of
@@ -33,24 +36,22 @@ CLOSE_DEADLINE_S = 3.0
 
 @dataclass(slots=True, eq=False)
 class Generation:
-    """One loaded config. `idle` is set while none of its requests is in flight."""
+    """One loaded config, and its requests."""
 
     number: int
     config_hash: str
     loaded_at: str
     native: Native
-    transport: httpx.AsyncHTTPTransport
-    in_flight: int = 0
-    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    upstream: Upstream
 
     async def close(self) -> None:
         """Wait a while for the last request, then let TensorZero finish what is left, and free it."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.idle.wait(), DRAIN_S)
+            await asyncio.wait_for(self.upstream.idle.wait(), DRAIN_S)
         try:
             await in_daemon_thread(self.native.close)
         finally:
-            await self.transport.aclose()
+            self.upstream.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +76,18 @@ class Switch:
         self.current: Generation | None = None
         self.last_reload: Reload | None = None
 
-    @contextlib.contextmanager
-    def lease(self) -> Iterator[Generation]:
-        """Hold the current generation for one request: it is not closed before the block ends."""
-        generation = self.current
-        if generation is None:
+    @property
+    def serving(self) -> Generation:
+        """The generation that gets new requests. It is not closed while one of them runs."""
+        if self.current is None:
             raise RuntimeError("no generation serves")
-        generation.in_flight += 1
-        generation.idle.clear()
-        try:
-            yield generation
-        finally:
-            generation.in_flight -= 1
-            if generation.in_flight == 0:
-                generation.idle.set()
+        return self.current
 
     @property
     def in_flight(self) -> int:
         """Requests that run, on the current generation and on those that retire."""
-        return sum(one.in_flight for one in self._retiring) + (self.current.in_flight if self.current else 0)
+        running = [*self._retiring, *([self.current] if self.current else [])]
+        return sum(one.upstream.in_flight for one in running)
 
     @property
     def retiring(self) -> int:
@@ -138,10 +132,9 @@ class Switch:
         finally:
             copy.unlink(missing_ok=True)
         number = self.current.number + 1 if self.current else 1
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-        transport = httpx.AsyncHTTPTransport(trust_env=False, limits=limits)
-        green = Generation(number, config_hash, _now(), gateway, transport)
-        green.idle.set()
+        port = urlsplit(gateway.base_url).port or 0
+        upstream = Upstream(port, "the gateway's TensorZero", "the gateway")
+        green = Generation(number, config_hash, _now(), gateway, upstream)
         await _smoke(green)
         return green
 
@@ -155,12 +148,18 @@ async def _bounded(load: Callable[[], Native]) -> Native:
 
 async def _smoke(green: Generation) -> None:
     """Ask the new gateway anything; any HTTP answer says that it is up."""
-    timeout = httpx.Timeout(SMOKE_TIMEOUT_S).as_dict()
-    request = httpx.Request("GET", f"{green.native.base_url}/embeddings", extensions={"timeout": timeout})
+    path = urlsplit(green.native.base_url).path
+    request = h11.Request(method="GET", target=f"{path}/embeddings", headers=[(b"host", green.upstream.host)])
     try:
-        response = await green.transport.handle_async_request(request)
-        await response.aclose()
-    except httpx.TransportError as error:
+        async with asyncio.timeout(SMOKE_TIMEOUT_S):
+            wire = await green.upstream.new_wire()
+            try:
+                await wire.send(request)
+                await wire.send(h11.EndOfMessage())
+                await wire.head()
+            finally:
+                wire.abort("it answered")
+    except (WireError, TimeoutError) as error:
         await green.close()
         raise RuntimeError(f"TensorZero loads the config but does not answer ({error!r})") from error
 

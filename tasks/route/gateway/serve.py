@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-import socket
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from tasks.errors import PortTakenError, RouteError
+from tasks.effects.forwarding.server import Server, listen
+from tasks.errors import RouteError
 from tasks.route.gateway import native
 from tasks.route.gateway.forward import Forwarder
 from tasks.route.gateway.generations import Switch
-
-HOST = "127.0.0.1"
-# Longer than clients keep an idle connection, so that they close it and never write into one that closes.
-KEEP_ALIVE_S = 75
-
-
-class Server(uvicorn.Server):
-    """Uvicorn without its own signal handling, which would end this process with the signal's code."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to `serve`."""
-        yield
 
 
 def application(switch: Switch, config: Path) -> Starlette:
@@ -72,28 +56,6 @@ def describe(switch: Switch, config: Path) -> dict[str, object]:
     }
 
 
-def listen(port: int) -> socket.socket:
-    """Take the port. Clients that connect before the config is loaded wait instead of being refused.
-
-    Raises:
-        PortTakenError: somebody else has it.
-    """
-    # The protocol is named, because asyncio turns Nagle's algorithm off only where it is: 2 ms, not 44.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((HOST, port))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise PortTakenError(
-            f"the gateway cannot listen on {HOST}:{port} ({error.strerror})",
-            "nothing was started",
-            "end the program that holds the port, or choose another port",
-        ) from error
-    return listener
-
-
 async def serve(config: Path, port: int, *, finish_s: int) -> None:
     """Serve until SIGTERM or SIGINT; requests that still run `finish_s` later are cut off.
 
@@ -101,7 +63,7 @@ async def serve(config: Path, port: int, *, finish_s: int) -> None:
         PortTakenError: the port is in use.
         RouteError: the config does not load.
     """
-    listener = listen(port)
+    listener = listen(port, "the gateway")
     os.chdir(config.parent)
     switch = Switch(config)
     wanted = asyncio.Event()
@@ -113,9 +75,9 @@ async def serve(config: Path, port: int, *, finish_s: int) -> None:
         raise RouteError(
             f"TensorZero rejects the config: {first.error}", "nothing was started", f"correct {config}"
         )
-    server = Server(_settings(switch, config, finish_s))
+    server = Server(application(switch, config), finish_s=finish_s)
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, setattr, server, "should_exit", True)  # noqa: FBT003  # not ours
+        loop.add_signal_handler(name, server.stop)
     reloading = asyncio.create_task(_reload_when(wanted, switch))
     await server.serve([listener])
     reloading.cancel()
@@ -131,17 +93,3 @@ async def _reload_when(wanted: asyncio.Event, switch: Switch) -> None:
         outcome = f"in use: {done.config_hash}" if done.ok else f"rejected, the old one stays: {done.error}"
         sys.stderr.write(f"{done.at} config {outcome}\n")
         sys.stderr.flush()
-
-
-def _settings(switch: Switch, config: Path, finish_s: int) -> uvicorn.Config:
-    return uvicorn.Config(
-        application(switch, config),
-        access_log=False,
-        date_header=False,
-        lifespan="off",
-        log_level="warning",
-        server_header=False,
-        timeout_graceful_shutdown=finish_s,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        ws="none",
-    )

@@ -36,7 +36,7 @@ def embed(http: Http, base_url: str, model: str, texts: Sequence[str], timeout_s
     """
     asked = {"model": model, "input": list(texts), "encoding_format": "float"}
     reply = http.post(f"{base_url.rstrip('/')}/embeddings", asked, timeout_s=timeout_s)
-    body = _body(reply)
+    body = json_object(reply)
     rows = body.get("data")
     if not isinstance(rows, list) or len(rows) != len(texts):
         got = len(rows) if isinstance(rows, list) else "no"
@@ -53,19 +53,26 @@ def models(http: Http, base_url: str, timeout_s: float) -> tuple[str, ...]:
     Raises:
         HttpError: no answer, not a 200, or not a list of models.
     """
-    body = _body(http.get(f"{base_url.rstrip('/')}/models", timeout_s=timeout_s))
+    body = json_object(http.get(f"{base_url.rstrip('/')}/models", timeout_s=timeout_s))
     rows = body.get("data")
     if not isinstance(rows, list):
         raise HttpError("an answer without a list of models")
     return tuple(str(row["id"]) for row in rows if isinstance(row, dict) and "id" in row)
 
 
-def _body(reply: Reply) -> dict[str, Any]:
+def json_object(reply: Reply) -> dict[str, Any]:
+    """Return the object that a server answered with.
+
+    Raises:
+        HttpError: not a 200, not said to be JSON, or not an object.
+    """
     if reply.status != OK:
         raise HttpError(reply.shown())
     body = reply.json()
     if not isinstance(body, dict):
         raise HttpError(f"{reply.shown()}, which is not an object")
+    if reply.content_type and "json" not in reply.content_type.lower():
+        raise HttpError(f"{reply.shown()}, which says that it is {reply.content_type:.40}")
     return body
 
 

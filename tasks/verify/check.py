@@ -1,164 +1,161 @@
-"""ModelServer -> VerifiedServer: wait until it is ready, ask what has a known answer, measure."""
+"""ModelServer -> VerifiedServer: ready, listed, right, where it should be, and as good as before."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
+from pathlib import Path
+from typing import Literal
 
-from tasks.contracts import Answer, Event, ModelServer, Sink, Unknown, VerifiedServer, silent
-from tasks.effects.http import OK, Http, HttpError
-from tasks.effects.openai import Embeddings, embed, models
+from tasks.contracts import (
+    Accelerator,
+    Answer,
+    Measured,
+    ModelServer,
+    Performance,
+    Sink,
+    Unknown,
+    VerifiedServer,
+    silent,
+)
+from tasks.effects.http import Http
 from tasks.effects.resident import resident_bytes
-from tasks.errors import StoppedError, VerifyError
-from tasks.verify.probes import PROBES, TEXTS, Evidence, judge
+from tasks.verify import compare, deadlines, probe_files
+from tasks.verify.asking import Asked, Found
+from tasks.verify.kinds import KINDS
+from tasks.verify.probe_shapes import ProbeFile
+from tasks.verify.ready import listed, wait_until_ready
+from tasks.verify.where import placed
+from tasks.verify.where.look import Look, Placed
+from tasks.wording import gib
 
-POLL_S = 0.05
-HEALTH_TIMEOUT_S = 2.0
-SINGLES = 5
-BATCH = tuple(f"the quick brown fox jumps over the lazy dog number {number}" for number in range(32))
-BATCHES = 3
-BATCHES_BUDGET_S = 0.5
-"""No further batch begins after this time, so that a whole run stays short."""
-INTACT = "its weights stay on the disk and the routes that were in use stay in use"
+
+def _no_devices() -> Unknown:
+    return Unknown("the devices were not looked at")
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyContext:
     """What verifying needs from outside.
 
-    `deadline_s` is for waiting and for all questions together. `light` leaves the measuring out:
-    speed then comes from the questions themselves.
+    `deadline_s` is for waiting and for all questions together; None lets it grow with the model. `light`
+    leaves the measuring out: speed then comes from the questions themselves. `health_path` replaces the
+    runtime's own. `progress` is a number that changes while the server does anything. `devices` looks at all
+    accelerators now; `pids` are those of the server, as the host counts them; `log` is what it printed since
+    it started. `earlier` are measures of this host, oldest first. `misplaced` says what happens when a model
+    does not lie where it is planned; see `Limits`.
     """
 
     http: Http
-    deadline_s: float = 60.0
+    deadline_s: float | None = None
     light: bool = False
-    health_path: str = "/health"
+    health_path: str = ""
     memory: Callable[[int], int | Unknown] = resident_bytes
     stop: threading.Event | None = None
     sink: Sink = silent
+    progress: Callable[[], float] | None = None
+    devices: Callable[[], tuple[Accelerator, ...] | Unknown] = _no_devices
+    pids: Callable[[], tuple[int, ...]] = tuple
+    log: Callable[[], str] = str
+    earlier: tuple[Measured, ...] = ()
+    misplaced: Literal["refuse", "degrade"] = "refuse"
+    probes: Path = probe_files.DEFAULT
 
 
 def verify(server: ModelServer, ctx: VerifyContext) -> VerifiedServer:
-    """Return the server as verified when it is ready, lists its model and answers every question right.
+    """Return the server as verified: it is ready, lists its model, answers right, and lies where it should.
 
     Raises:
-        VerifyError: it answers wrongly, too late or not at all, or its role has no questions.
+        VerifyError: it answers wrongly, too late or not at all, lies elsewhere, or a role has no questions.
         StoppedError: the run was asked to stop.
+        CatalogueError: a file of questions is wrong.
     """
-    return _Check(server, ctx).run()
+    total_s = deadlines.deadline_for(server.planned) if ctx.deadline_s is None else ctx.deadline_s
+    asked = Asked(
+        server,
+        ctx.http,
+        time.monotonic() + total_s,
+        light=ctx.light,
+        stop=ctx.stop,
+        sink=ctx.sink,
+        folder=ctx.probes,
+        loading=deadlines.load_s(server.planned),
+    )
+    questions = _questions(asked)
+    ready_s = deadlines.load_s(server.planned) if ctx.deadline_s is None else ctx.deadline_s
+    wait_until_ready(asked, ready_s, health_path=ctx.health_path, progress=ctx.progress)
+    answers = list(asked.check([listed(asked)]))
+    found = [one for probes in questions for one in _ask(probes, asked)]
+    answers += [answer for one in found for answer in one.answers]
+    place = placed(Look(asked, ctx.devices, ctx.pids, ctx.log, ctx.memory))
+    if place.wrong and ctx.misplaced == "refuse":
+        raise asked.error(place.wrong)
+    return _verified(asked, tuple(answers), found, place, ctx)
 
 
-class _Check:
-    """One verification, with its clock."""
+def _questions(asked: Asked) -> tuple[ProbeFile, ...]:
+    """Return the questions for every role of the model."""
+    files = probe_files.load(asked.folder)
+    found = []
+    for role, probes in probe_files.questions(asked.planned, files):
+        if probes is None:
+            known = ", ".join(dict.fromkeys(one.role for one in files))
+            raise asked.error(f"has the role {role}, for which there are no questions (only for {known})")
+        found.append(probes)
+    return tuple(found)
 
-    def __init__(self, server: ModelServer, ctx: VerifyContext) -> None:
-        self._server = server
-        self._ctx = ctx
-        self._model = server.planned.model
-        self._deadline = time.monotonic() + ctx.deadline_s
 
-    def run(self) -> VerifiedServer:
-        role = self._server.planned.role
-        if role not in PROBES:
-            known = ", ".join(PROBES)
-            raise self._error(f"has the role {role}, for which there are no questions (only for {known})")
-        self._wait_until_ready()
-        listed = self._listed()
-        evidence = self._ask()
-        answers = (listed, *judge(PROBES[role], evidence))
-        for answer in answers:
-            self._refuse_wrong(answer)
-        latency_s, texts_per_s = self._speed(evidence)
-        self._say(
-            f"{len(answers)} right answers, {latency_s * 1000:.0f} ms a text, {texts_per_s:.0f} texts/s"
-        )
-        return VerifiedServer(
-            server=self._server,
-            answers=answers,
-            latency_s=latency_s,
-            texts_per_s=texts_per_s,
-            memory_bytes=self._ctx.memory(self._server.process.pid),
-        )
+def _ask(probes: ProbeFile, asked: Asked) -> list[Found]:
+    found = (kind(probes, asked) for kind in KINDS)
+    return [one for one in found if one is not None]
 
-    def _wait_until_ready(self) -> None:
-        url = self._server.base_url.rstrip("/").removesuffix("/v1") + self._ctx.health_path
-        self._say(f"asks {url}")
-        last = "no answer"
-        while (left := self._deadline - time.monotonic()) > 0:
-            self._refuse_stop()
-            try:
-                reply = self._ctx.http.get(url, timeout_s=min(HEALTH_TIMEOUT_S, left))
-            except HttpError as error:
-                last = str(error)
-            else:
-                if reply.status == OK:
-                    return
-                last = reply.shown()
-            time.sleep(min(POLL_S, max(0.0, self._deadline - time.monotonic())))
-        raise self._error(f"was not ready within {self._ctx.deadline_s:g} s (last answer: {last})")
 
-    def _listed(self) -> Answer:
-        begun = time.monotonic()
-        question = "which models are listed"
-        try:
-            names = models(self._ctx.http, self._server.base_url, self._left_s())
-        except HttpError as error:
-            raise self._wrong(question, self._model, str(error)) from None
-        got = ", ".join(names) or "none"
-        return Answer(question, self._model, got, self._model in names, time.monotonic() - begun)
+def _verified(
+    asked: Asked, answers: tuple[Answer, ...], found: list[Found], place: Placed, ctx: VerifyContext
+) -> VerifiedServer:
+    measured = _together(asked.server, found)
+    worse = () if ctx.light else compare.findings(asked.planned, measured, place.memory_bytes, ctx.earlier)
+    made = VerifiedServer(
+        server=asked.server,
+        answers=answers,
+        latency_s=next((one.latency_s for one in found if one.latency_s), 0.0),
+        texts_per_s=measured.texts_per_s,
+        memory_bytes=place.memory_bytes,
+        performance=measured,
+        held=place.held,
+        findings=(*(one for each in found for one in each.findings), *place.findings, *worse),
+        degraded=place.wrong,
+    )
+    asked.say(_summary(made))
+    return made
 
-    def _ask(self) -> Evidence:
-        alone, again = self._embed(TEXTS[:1]), self._embed(TEXTS[:1])
-        together = self._embed(TEXTS)
-        return Evidence(self._server.planned.dimensions, together, alone, again)
 
-    def _embed(self, texts: Sequence[str]) -> Embeddings:
-        self._refuse_stop()
-        try:
-            return embed(self._ctx.http, self._server.base_url, self._model, texts, self._left_s())
-        except HttpError as error:
-            count = f"{len(texts)} text{'s' * (len(texts) > 1)}"
-            raise self._wrong(f"what are the vectors of {count}", "a vector for each", str(error)) from None
+def _together(server: ModelServer, found: list[Found]) -> Performance:
+    """Return all figures: of each, the first that a kind of questions has."""
 
-    def _speed(self, evidence: Evidence) -> tuple[float, float]:
-        """Return the seconds of a request of one text, and the texts/s of full batches."""
-        if self._ctx.light:
-            return evidence.latency_s, len(TEXTS) / max(evidence.together.seconds, 1e-9)
-        singles = [self._embed(TEXTS[:1]).seconds for _ in range(SINGLES)]
-        batches: list[float] = []
-        while len(batches) < BATCHES and sum(batches) < BATCHES_BUDGET_S:
-            batches.append(self._embed(BATCH).seconds)
-        return median(singles), len(BATCH) / max(min(batches), 1e-9)
+    def first(name: str) -> float:
+        return next((value for one in found if (value := float(getattr(one.performance, name)))), 0.0)
 
-    # --- saying ----------------------------------------------------------------------------------
+    return Performance(
+        first_token_s=first("first_token_s"),
+        tokens_per_s=first("tokens_per_s"),
+        prompt_tokens_per_s=first("prompt_tokens_per_s"),
+        texts_per_s=first("texts_per_s"),
+        realtime=first("realtime"),
+        load_s=server.load_s,
+        context=int(first("context")),
+    )
 
-    def _left_s(self) -> float:
-        return max(0.1, self._deadline - time.monotonic())
 
-    def _refuse_wrong(self, answer: Answer) -> None:
-        if not answer.right:
-            raise self._wrong(answer.question, answer.expected, answer.got)
-
-    def _refuse_stop(self) -> None:
-        if self._ctx.stop is not None and self._ctx.stop.is_set():
-            raise StoppedError(
-                f"stopped while {self._model} was being verified", "it still runs", "start the run again"
-            )
-
-    def _wrong(self, question: str, expected: str, got: str) -> VerifyError:
-        return self._error(f"answers wrongly: {question}? expected {expected}, got {got}")
-
-    def _error(self, what: str) -> VerifyError:
-        log = self._server.process.log
-        return VerifyError(
-            f"{self._model} on {self._server.base_url} {what}",
-            INTACT,
-            f"read {log}, then run `pmoves provision` again" if log else "run `pmoves provision` again",
-        )
-
-    def _say(self, message: str) -> None:
-        self._ctx.sink(Event("verify", self._model, message))
+def _summary(made: VerifiedServer) -> str:
+    per_s, unit = compare.pace(made.performance)
+    parts = [f"{len(made.answers)} right answers"]
+    if made.latency_s:
+        parts.append(f"the first after {made.latency_s * 1000:.0f} ms")
+    if per_s:
+        parts.append(f"{per_s:.3g} {unit}")
+    if isinstance(made.memory_bytes, int):
+        parts.append(f"{gib(made.memory_bytes)} of memory")
+    return ", ".join([*parts, *((f"degraded: {made.degraded}",) if made.degraded else ())])

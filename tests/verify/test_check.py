@@ -13,13 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from tasks.contracts import ModelServer, Unknown, VerifiedServer
+from tasks.contracts import ModelServer, OllamaTag, Unknown, VerifiedServer
 from tasks.effects.http import HttpError, MemoryHttp, Reply, Request
 from tasks.effects.resident import resident_bytes
 from tasks.errors import StoppedError, VerifyError
-from tasks.verify.check import BATCH, VerifyContext, verify
-from tasks.verify.probes import CAT, CRASH, FALL, KITTEN
+from tasks.verify import deadlines
+from tasks.verify.check import VerifyContext, verify
+from tasks.verify.kinds.embeddings import BATCH
+from tasks.verify.probe_files import DEFAULT
 
+CAT, KITTEN = "a cat sits", "a kitten rests"
+CRASH, FALL = "the stock market crashed", "share prices fell sharply"
 MODEL = "all-minilm-l6-v2"
 TOPICS = {CAT: "animals", KITTEN: "animals", CRASH: "money", FALL: "money"}
 Make = Callable[..., ModelServer]
@@ -274,11 +278,39 @@ def test_an_unknown_dimension_is_not_asked_for(server: Make) -> None:
     assert ("any number of numbers", "7 numbers") == (made.answers[1].expected, made.answers[1].got)
 
 
-def test_a_role_without_questions_is_refused(server: Make) -> None:
+def test_a_role_without_questions_is_refused(server: Make, tmp_path: Path) -> None:
     """Nothing counts as verified that nobody can ask."""
-    assert refusal(server(role="llm"), World()).endswith(
+    probes = tmp_path / "profiles" / "probes"
+    probes.mkdir(parents=True)
+    (probes / "embeddings.yaml").write_bytes((DEFAULT / "embeddings.yaml").read_bytes())
+
+    assert refusal(server(role="llm"), World(), probes=probes).endswith(
         "has the role llm, for which there are no questions (only for embeddings)"
     )
+
+
+def test_a_server_that_stands_still_is_not_waited_for(server: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While something moves the wait goes on; when nothing does, the deadline is not awaited."""
+    monkeypatch.setattr(deadlines, "still_s", lambda _planned: 0.2)
+    world, moves = World(), itertools.count()
+    world.health = itertools.repeat(HttpError("the connection is refused"))
+
+    still = refusal(server(), world, deadline_s=60, progress=lambda: 7.0)
+    busy = refusal(server(), world, deadline_s=0.5, progress=lambda: float(next(moves)))
+
+    assert still.endswith("stands still: nothing moved for 0.2 s (last answer: the connection is refused)")
+    assert "was not ready within 0.5 s" in busy
+
+
+@pytest.mark.parametrize(("size_bytes", "least_s"), [(1 << 30, 90), (40 << 30, 1500)])
+def test_the_deadline_grows_with_the_weights(server: Make, size_bytes: int, least_s: float) -> None:
+    """A large model on a slow disk is waited for."""
+    planned = server(
+        weights=None, ollama=OllamaTag(tag="m", size_bytes=size_bytes), runtime="ollama", role="llm"
+    ).planned
+
+    assert least_s < deadlines.load_s(planned) < 2 * least_s
+    assert deadlines.deadline_for(planned) > deadlines.load_s(planned)
 
 
 def test_stop_ends_the_waiting(server: Make) -> None:

@@ -18,6 +18,9 @@
     |  |  |- SourceRefusedError         trying again does not help
     |  |  `- DigestMismatchError
     |  |- ServeError
+    |  |  |- ServerDiedError             why, in one clause; its log is kept
+    |  |  |- ImageUnavailableError       another try may help
+    |  |  `- ImageRefusedError           trying again does not help
     |  |- VerifyError
     |  |- RouteError
     |  `- ControlPlaneError             Prefect server or worker
@@ -130,6 +133,20 @@ class DigestMismatchError(PullError):
 
 class ServeError(StageError):
     """Raised when a model server does not start or does not stay up."""
+
+
+class ServerDiedError(ServeError):
+    """Raised when a model server ends while it starts; `what` has the cause."""
+
+
+class ImageUnavailableError(ServeError):
+    """Raised when a container image cannot be had now."""
+
+    retryable = True
+
+
+class ImageRefusedError(ServeError):
+    """Raised when there is no such image, or its bytes are not what its digest says."""
 
 
 class VerifyError(StageError):

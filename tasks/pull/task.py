@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from prefect import task
@@ -55,7 +56,8 @@ def pull(
     server: Server,
     ctx: PullContext,
     timed: Callable[[Stage, str], AbstractContextManager[None]],
+    through: str = "",
 ) -> PulledModel:
-    """Run `origins.pull` as a Prefect task."""
+    """Run `origins.pull` as a Prefect task; `through` is the Ollama that pulls, where it is another."""
     with timed("pull", planned.model):
-        return origins.pull(planned, places, server, ctx)
+        return origins.pull(planned, places, replace(server, url=through) if through else server, ctx)

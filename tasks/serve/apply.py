@@ -1,37 +1,64 @@
-"""PulledModel -> ModelServer: start what is missing, keep what runs as wanted, wait until it answers."""
+"""PulledModel -> ModelServer: start what is missing, keep what runs as wanted, wait until it answers.
+
+prepare   bring up a server through which weights come, before they do (Ollama)
+serve     bring up the server of a model whose weights are here, and load it
+promote   once its answers are right: let the front point to it, stop the one of before
+remove    stop what an earlier plan wanted and this one does not
+"""
 
 from __future__ import annotations
 
-import threading
+import dataclasses
 import time
-from dataclasses import dataclass, replace
 
-from tasks.contracts import Change, Event, ModelServer, ProcessSpec, PulledModel, Sink, silent
-from tasks.effects.http import Http, HttpError
-from tasks.effects.network import listener
-from tasks.effects.processes import Supervisor, spec_hash
-from tasks.errors import PortTakenError, ServeError, StoppedError
-from tasks.serve.changes import decide
-from tasks.serve.runtimes import RUNTIMES, Runtime
+from tasks.contracts import Change, ModelServer, PlannedModel, PulledModel, VerifiedServer
+from tasks.effects.containers import EngineError
+from tasks.serve.context import Containers, Running, ServeContext
+from tasks.serve.hosts import container, host_of
+from tasks.serve.hosts.telling import engine_failed
+from tasks.serve.ledger import BEFORE, NEXT, alive, container_name, sweep
 
-POLL_S = 0.05
+__all__ = [
+    "ServeContext",
+    "fetch_image",
+    "prepare",
+    "promote",
+    "pulls_itself",
+    "recover",
+    "remove_unplanned",
+    "serve",
+]
+
+DRAIN_S = 60.0
+"""How long requests that the old container still answers are waited for, when a server is swapped."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServeContext:
-    """What starting a server needs from outside."""
+def pulls_itself(planned: PlannedModel) -> bool:
+    """Tell whether a model's server must run before its weights can come."""
+    return not planned.external and container.takes(planned) and container.speaks(planned).pulls_itself
 
-    supervisor: Supervisor
-    http: Http
-    python: str
-    deadline_s: float = 120.0
-    patience_s: float = 20.0
-    stop: threading.Event | None = None
-    sink: Sink = silent
+
+def fetch_image(server: str, ctx: ServeContext) -> str:
+    """Pull the image of a server that will need it, while its weights still come; return its pinned name.
+
+    Raises:
+        ServeError: it cannot be had.
+        StoppedError: the run was asked to stop.
+    """
+    return "" if ctx.containers is None else container.fetch_image(server, ctx.containers, ctx)
+
+
+def prepare(planned: PlannedModel, ctx: ServeContext) -> str:
+    """Bring up a server through which weights come; return its address.
+
+    Raises:
+        ServeError, StoppedError: see `serve`.
+    """
+    return container.ensure(planned, ctx).root_url
 
 
 def serve(pulled: PulledModel, ctx: ServeContext) -> ModelServer:
-    """Bring up the server of one model, or keep it, and wait until its health path answers 200.
+    """Bring up the server of one model, or keep it, wait until its health path answers 200, and load it.
 
     Raises:
         PortTakenError: somebody else listens on the planned port.
@@ -39,92 +66,110 @@ def serve(pulled: PulledModel, ctx: ServeContext) -> ModelServer:
         StoppedError: the run was asked to stop.
     """
     begun = time.monotonic()
-    runtime = _runtime(pulled)
-    spec = runtime.process(pulled, ctx.python)
-    actual = ctx.supervisor.states().get(spec.name)
-    replaced = pulled.change.kind == "replace"
-    change = decide(spec.name, spec_hash(spec), actual, weights_replaced=replaced)
-    ctx.sink(Event("serve", pulled.planned.model, f"{change.kind}: {change.reason}"))
-    if change.kind == "keep" and not _ready_soon(pulled, runtime, spec.name, ctx):
-        change = Change(change.resource, "replace", "it runs but its health path does not answer 200")
-        ctx.sink(Event("serve", pulled.planned.model, f"{change.kind}: {change.reason}"))
-    if change.kind != "keep":
-        _start(spec, change, pulled, ctx)
-        _wait_until_ready(pulled, runtime, spec.name, ctx)
-    process = ctx.supervisor.states()[spec.name]
+    planned = pulled.planned
+    host = host_of(planned)
+    speaks = host.speaks(planned)
+    running = host.bring_up(pulled, ctx)
+    # A server that was kept had loaded its model before this run.
+    came_up_s = time.monotonic() - begun if running.change.kind != "keep" else 0.0
+    load_s = came_up_s + host.load(running, pulled, ctx)
     return ModelServer(
-        planned=pulled.planned,
-        name=spec.name,
-        base_url=runtime.base_url(pulled.planned),
-        process=process,
-        change=change,
+        planned=planned,
+        name=running.name,
+        base_url=f"{running.root_url}/v1",
+        process=running.process,
+        change=running.change,
         seconds=time.monotonic() - begun,
+        model_id=speaks.asked_as(pulled),
+        container=running.container.name if running.container else "",
+        image=running.image,
+        rerank_api=speaks.rerank_api,
+        load_s=load_s,
     )
 
 
-def _runtime(pulled: PulledModel) -> Runtime:
-    return next(runtime for runtime in RUNTIMES if runtime.name == pulled.planned.runtime)
+def promote(verified: tuple[VerifiedServer, ...], ctx: ServeContext) -> tuple[VerifiedServer, ...]:
+    """Put a verified server in the place of the one before it; all its models at once.
+
+    Returns:
+        The same servers at their stable address.
+
+    Raises:
+        ServeError, PortTakenError: the front or the engine does not do it.
+    """
+    return tuple(_promoted(one, ctx) for one in verified)
 
 
-def _ready_soon(pulled: PulledModel, runtime: Runtime, name: str, ctx: ServeContext) -> bool:
-    """Whether a process that runs answers; one that was just restarted gets a moment to load."""
+def _promoted(one: VerifiedServer, ctx: ServeContext) -> VerifiedServer:
+    server, containers = one.server, ctx.containers
+    if containers is None or not server.container:
+        return one
+    planned = containers.servers[server.name]
+    running = containers.running[server.name]
     try:
-        _wait_until_ready(pulled, runtime, name, replace(ctx, deadline_s=ctx.patience_s))
-    except ServeError:
-        return False
-    return True
+        with containers.lock_of(server.name):
+            _settle(running, planned.port, containers)
+    except EngineError as error:
+        raise engine_failed(server.name, error, "cannot be put in the place of the one before it") from error
+    name = container_name(server.name)
+    stable = dataclasses.replace(server, base_url=f"http://127.0.0.1:{planned.port}/v1", container=name)
+    return dataclasses.replace(one, server=stable)
 
 
-def _start(spec: ProcessSpec, change: Change, pulled: PulledModel, ctx: ServeContext) -> None:
-    if change.kind == "replace":
-        ctx.supervisor.stop(spec.name)
-    port = pulled.planned.port
-    if listener(port):
-        raise PortTakenError(
-            f"port {port} on 127.0.0.1, where {pulled.planned.model} is to answer, is taken by another"
-            " program",
-            "that program and what ran before are untouched",
-            f"free it (`ss -ltnp 'sport = :{port}'` shows who holds it) or set PMOVES_MODEL_PORT",
-        )
-    ctx.supervisor.start(spec)
+def _settle(running: Running, port: int, containers: Containers) -> None:
+    entry = containers.ledger.entries.get(running.name)
+    if entry is None or entry.new is None or entry.promoted:
+        return
+    containers.ledger.promote(entry, port)
+    if alive(entry.old) and not entry.stopped:
+        containers.front.drained(running.name, DRAIN_S)
+    containers.ledger.stop(entry)
 
 
-def _wait_until_ready(pulled: PulledModel, runtime: Runtime, name: str, ctx: ServeContext) -> None:
-    """Poll the health path until it answers 200; a process that gave up ends the wait at once."""
-    url = runtime.base_url(pulled.planned).removesuffix("/v1") + runtime.health_path
-    deadline = time.monotonic() + ctx.deadline_s
-    last = "no answer"
-    while time.monotonic() < deadline:
-        if ctx.stop is not None and ctx.stop.is_set():
-            raise StoppedError(
-                f"stopped while {pulled.planned.model} was starting",
-                "what ran before still runs",
-                "start the run again",
-            )
+def remove_unplanned(ctx: ServeContext) -> tuple[Change, ...]:
+    """Stop servers that an earlier plan wanted and this one does not; they go when the run has ended well.
+
+    Raises:
+        ServeError: the engine does not do it.
+    """
+    containers = ctx.containers
+    if containers is None:
+        return ()
+    made: list[Change] = []
+    for name, state in sorted(containers.listed().items()):
+        if state.server in containers.servers or name != container_name(state.server):
+            continue
         try:
-            reply = ctx.http.get(url, timeout_s=2.0)
-        except HttpError as error:
-            last = str(error)
-        else:
-            if reply.status == 200:  # noqa: PLR2004  # HTTP OK
-                return
-            last = f"HTTP {reply.status}"
-        _refuse_dead(name, pulled, ctx)
-        time.sleep(POLL_S)
-    raise _failure(pulled, f"did not answer {url} within {ctx.deadline_s:g} s (last: {last})", name, ctx)
+            containers.ledger.retire(state.server, state)
+        except EngineError as error:
+            raise engine_failed(state.server, error, "cannot be stopped") from error
+        made.append(Change(f"container {name}", "remove", "the plan no longer has this server"))
+    for server in sorted(set(containers.front.backends()) - set(containers.servers)):
+        containers.front.drop(server)
+        made.append(Change(f"port of {server}", "remove", "the plan no longer has this server"))
+    return tuple(made)
 
 
-def _refuse_dead(name: str, pulled: PulledModel, ctx: ServeContext) -> None:
-    state = ctx.supervisor.states().get(name)
-    if state is None or state.state == "fatal":
-        raise _failure(pulled, "keeps ending while it starts", name, ctx)
+def recover(ctx: ServeContext) -> None:
+    """Remove what a run that was killed left behind.
 
-
-def _failure(pulled: PulledModel, what: str, name: str, ctx: ServeContext) -> ServeError:
-    state = ctx.supervisor.states().get(name)
-    log = state.log if state else "the supervisor's log"
-    return ServeError(
-        f"the server of {pulled.planned.model} {what} (last output: {ctx.supervisor.log_tail(name)})",
-        "its weights stay on the disk and the routes that were in use stay in use",
-        f"read {log}, then run `pmoves provision` again",
-    )
+    Raises:
+        ServeError: the engine does not do it.
+    """
+    containers = ctx.containers
+    if containers is None:
+        return
+    found = containers.listed().values()
+    over = [
+        one for one in found if one.name in {f"{container_name(one.server)}{end}" for end in (NEXT, BEFORE)}
+    ]
+    if not over:
+        return
+    try:
+        left = sweep(containers.engine, found, mend=containers.ledger.mend)
+    except EngineError as error:
+        raise engine_failed("what an earlier run left behind", error, "cannot be removed") from error
+    finally:
+        containers.forget()
+    for name in left:
+        ctx.say(name, "removed: a run that was killed had left it behind")

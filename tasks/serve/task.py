@@ -4,20 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
 
-from tasks.contracts import ModelServer, PulledModel, Stage
+from tasks.contracts import ModelServer, PlannedModel, PulledModel, Stage, VerifiedServer
+from tasks.errors import ProvisionError
 from tasks.serve import apply
+
+Timed = Callable[[Stage, str], AbstractContextManager[None]]
+
+
+def may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:  # noqa: ANN401  # Prefect's own signature
+    """Try again only where the error says that it may help: a registry that did not answer."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, ProvisionError) and error.retryable
+
+
+@task(
+    name="image",
+    task_run_name="image-{server}",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=[5, 30],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=may_help,
+)
+def image(server: str, ctx: apply.ServeContext, timed: Timed) -> str:
+    """Run `apply.fetch_image` as a Prefect task."""
+    with timed("pull", f"image of {server}"):
+        return apply.fetch_image(server, ctx)
+
+
+@task(name="prepare", task_run_name="prepare-{planned.server}", cache_policy=NO_CACHE)
+def prepare(planned: PlannedModel, _image: str, ctx: apply.ServeContext, timed: Timed) -> str:
+    """Run `apply.prepare` as a Prefect task."""
+    with timed("serve", planned.server):
+        return apply.prepare(planned, ctx)
 
 
 @task(name="serve", task_run_name="serve-{pulled.planned.model}", cache_policy=NO_CACHE)
-def serve(
-    pulled: PulledModel,
-    ctx: apply.ServeContext,
-    timed: Callable[[Stage, str], AbstractContextManager[None]],
-) -> ModelServer:
+def serve(pulled: PulledModel, _image: str, ctx: apply.ServeContext, timed: Timed) -> ModelServer:
     """Run `apply.serve` as a Prefect task."""
     with timed("serve", pulled.planned.model):
         return apply.serve(pulled, ctx)
+
+
+@task(name="promote", task_run_name="promote-{name}", cache_policy=NO_CACHE)
+def promote(
+    name: str,  # noqa: ARG001  # names the task run
+    verified: tuple[VerifiedServer, ...],
+    ctx: apply.ServeContext,
+) -> tuple[VerifiedServer, ...]:
+    """Run `apply.promote` as a Prefect task."""
+    return apply.promote(verified, ctx)

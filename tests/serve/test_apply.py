@@ -1,4 +1,4 @@
-"""Serving: what runs as wanted stays, what does not is started, and what fails leaves its last words."""
+"""Processes: what runs as wanted stays, what does not is started, and what fails leaves its last words."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from tasks.effects.http import HttpError, MemoryHttp, Reply, Request
 from tasks.effects.processes import spec_hash
 from tasks.errors import PortTakenError, ServeError, StoppedError
 from tasks.serve import apply
+from tasks.serve import ready as waiting
 from tasks.serve.apply import ServeContext
 from tasks.serve.changes import decide
+from tasks.serve.hosts import process
 from tests.conftest import planned
 
 NAME = "model-all-minilm-l6-v2"
@@ -66,7 +68,12 @@ class MemorySupervisor:
 
 @pytest.fixture(autouse=True)
 def _free_ports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apply, "listener", lambda _port: False)
+    monkeypatch.setattr(process, "listener", lambda _port: False)
+
+
+@pytest.fixture(autouse=True)
+def _no_slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "SLOWEST_BYTES_PER_S", 1 << 40)
 
 
 def ready(_request: Request) -> Reply:
@@ -119,7 +126,7 @@ def test_what_runs_and_does_not_answer_is_replaced() -> None:
     supervisor = MemorySupervisor()
     apply.serve(PULLED, context(supervisor))
 
-    with pytest.raises(ServeError, match=r"did not answer http://127.0.0.1:7990/health within 0.3 s"):
+    with pytest.raises(ServeError, match=r"did not answer http://127.0.0.1:7990/health within 0 s"):
         apply.serve(PULLED, context(supervisor, loading))
 
     assert [f"start {NAME}", f"stop {NAME}", f"start {NAME}"] == supervisor.calls
@@ -147,7 +154,7 @@ def test_a_server_that_dies_shows_its_last_words() -> None:
 
 def test_a_stranger_on_the_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is started beside it."""
-    monkeypatch.setattr(apply, "listener", lambda _port: True)
+    monkeypatch.setattr(process, "listener", lambda _port: True)
     supervisor = MemorySupervisor()
 
     with pytest.raises(PortTakenError, match=r"port 7990 on 127\.0\.0\.1"):

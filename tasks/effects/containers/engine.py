@@ -8,6 +8,18 @@ Everything that this program makes carries labels, and nothing that lacks them i
     ai.pmoves.spec-version  of the shape of the spec
     ai.pmoves.image         the pinned reference that it was made of
     ai.pmoves.devices       the devices of the plan that it was made for, with blanks between them
+    ai.pmoves.port          where it is published on 127.0.0.1; a listing says that of running ones alone
+
+    EngineError             (info.py) it does not work, and trying again does not help
+    |- ImageMissingError
+    |- ImageDamagedError
+    |- NameTakenError
+    |- PortBusyError
+    |- NoGpuError
+    |- NotOursError
+    |- ContainerGoneError
+    `- EngineGoneError      another try may help
+       `- RegistryAwayError
 """
 
 from __future__ import annotations
@@ -40,7 +52,7 @@ class ImageDamagedError(EngineError):
 
 
 class NameTakenError(EngineError):
-    """Raised when a container that is not ours has the name."""
+    """Raised when another container has the name; the text says whether that one is a stranger's."""
 
 
 class PortBusyError(EngineError):
@@ -55,8 +67,16 @@ class EngineGoneError(EngineError):
     """Raised when the engine does not answer, or stopped answering; another try may help."""
 
 
+class RegistryAwayError(EngineGoneError):
+    """Raised when the engine answers, and a registry does not; another try may help."""
+
+
+class ContainerGoneError(EngineError):
+    """Raised when a container that would be changed is not there (any more)."""
+
+
 class NotOursError(EngineError):
-    """Raised when a container without this owner's label would be changed."""
+    """Raised when a container or a network without this owner's label would be changed."""
 
 
 class Engine(Protocol):
@@ -87,7 +107,9 @@ class Engine(Protocol):
             quiet_s: how long the stream may show no progress.
 
         Raises:
-            ImageMissingError, ImageDamagedError, EngineGoneError: see there.
+            ImageMissingError: the registry does not have it, or wants a login.
+            ImageDamagedError: its bytes are wrong.
+            EngineGoneError: engine or registry do not answer, or nothing moved for `quiet_s`.
             StoppedError: `stop` was set.
         """
 
@@ -104,10 +126,18 @@ class Engine(Protocol):
         """Make a container, published on 127.0.0.1:`host_port`, and do not start it.
 
         The network is made when it is not there. A container that could not be made leaves nothing behind.
+
+        Raises:
+            ImageMissingError: the image is not here; nothing is pulled.
+            NameTakenError, NoGpuError: see there.
         """
 
     def start(self, container_id: str) -> None:
-        """Start it. One that does not start stays, for its log; remove it."""
+        """Start it. One that does not start stays, for its log; remove it.
+
+        Raises:
+            PortBusyError, NoGpuError: see there; engines tell only now.
+        """
 
     def stop(self, container_id: str, *, timeout_s: int) -> None:
         """Stop it; it is killed when it has not ended after `timeout_s`. It stays stopped."""
@@ -136,11 +166,24 @@ def owner_of(host: str, state: Path) -> str:
 def spec_hash(spec: ContainerSpec) -> str:
     """Return a digest of everything that is wanted of a container; equal specs have equal digests.
 
-    Its name is no part of it: while a server is swapped, two containers of one spec may have two names.
+    Its name is no part of it: while a server is swapped, two containers of one spec may have two names. Nor
+    is its limit of main memory: it follows from what is measured, which differs from run to run, and a server
+    that does well is not restarted for another limit.
     """
-    wanted = {key: value for key, value in asdict(spec).items() if key != "name"}
+    wanted = {key: value for key, value in asdict(spec).items() if key not in {"name", "memory_bytes"}}
     text = json.dumps({"version": SPEC_VERSION, **wanted}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def taken_by(name: str, other: ContainerState, owner: str) -> NameTakenError:
+    """Return the error for a name that another container has."""
+    whose = "this host's own" if other.owner == owner else "somebody else's"
+    return NameTakenError(f"the name {name} is taken by {whose} container {other.id[:12]}")
+
+
+def not_ours(name: str, owner: str) -> NotOursError:
+    """Return the error for a container that somebody else made."""
+    return NotOursError(f"the container {name} was not made by {owner}, so it is left alone")
 
 
 def labels(spec: ContainerSpec, owner: str) -> dict[str, str]:

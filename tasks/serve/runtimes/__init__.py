@@ -1,18 +1,40 @@
-"""The runtimes: kinds of model servers. Adding one is a file here and its entry in `RUNTIMES`.
+"""The runtimes: kinds of model servers. Adding one is a file here and its entry in a tuple.
 
-embedded.py   BERT embeddings on the CPU, a process of this program
+embedded.py    BERT embeddings on the CPU, a process of this program
+ollama.py      decoders, vision and embeddings; pulls and swaps models by itself
+llama_cpp.py   GGUF files; the only one that reranks with a Qwen3 reranker on small cards
+tei.py         embeddings and BERT rerankers
+vllm.py        decoders on large cards, and Qwen3 rerankers
+speaches.py    faster-whisper
+external.py    any OpenAI-compatible server that already runs; it is used and never owned
+
+They only describe. What is done about it is in `tasks.serve.hosts`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, get_args
 
-from tasks.contracts import HostFacts, PlannedModel, ProcessSpec, PulledModel, RuntimeName, RuntimeOffer
-from tasks.serve.runtimes import embedded
+from tasks.contracts import (
+    HostFacts,
+    PlannedModel,
+    PlannedServer,
+    ProcessSpec,
+    PulledModel,
+    RerankApi,
+    RuntimeName,
+    RuntimeOffer,
+)
+from tasks.effects.http import Http
+from tasks.serve.runtimes import embedded, external, llama_cpp, ollama, speaches, tei, vllm
+from tasks.serve.wanted import Places, Wanted
+
+__all__ = ["CONTAINERS", "OUTSIDE", "PROCESSES", "Container", "Outside", "Process"]
 
 
-class Runtime(Protocol):
-    """What a runtime module has. It only describes; starting and stopping is done by `serve/apply.py`."""
+class Speaks(Protocol):
+    """What every runtime says of the servers that it makes."""
 
     @property
     def name(self) -> RuntimeName:
@@ -20,10 +42,18 @@ class Runtime(Protocol):
 
     @property
     def health_path(self) -> str:
-        """Path at the root of the server that answers 200 once the model is loaded."""
+        """Path at the root of the server that answers 200 once it can be asked."""
 
-    def offer(self, facts: HostFacts) -> RuntimeOffer:
-        """Say whether this runtime can be used on the host."""
+    @property
+    def rerank_api(self) -> RerankApi:
+        """How it is asked to score documents."""
+
+    def asked_as(self, pulled: PulledModel) -> str:
+        """Return the name by which a server knows a model."""
+
+
+class Process(Speaks, Protocol):
+    """A runtime that is a process of this program."""
 
     def process(self, pulled: PulledModel, python: str) -> ProcessSpec:
         """Describe the process that serves a model.
@@ -31,23 +61,44 @@ class Runtime(Protocol):
         The same model and port must give an equal spec on every run, or a healthy server is replaced.
         """
 
-    def base_url(self, planned: PlannedModel) -> str:
-        """Return the address that an OpenAI client takes as its base URL; it ends in "/v1"."""
+
+class Loads(Protocol):
+    """A runtime that is told to load a model once its server answers."""
+
+    def load(self, root_url: str, pulled: PulledModel, http: Http, *, timeout_s: float) -> None:
+        """Bring a model into memory; one that is there stays.
+
+        Raises:
+            HttpError: the server does not, and why.
+        """
 
 
-RUNTIMES: tuple[Runtime, ...] = (embedded,)
-"""What this version can start, the one to prefer first."""
+class Container(Speaks, Loads, Protocol):
+    """A runtime that runs in a container."""
+
+    @property
+    def pulls_itself(self) -> bool:
+        """Whether its server must run before weights can come, because they come through it."""
+
+    def wanted(self, server: PlannedServer, models: Sequence[PlannedModel], places: Places) -> Wanted:
+        """Describe a server's container from the plan alone: equal plans give equal answers."""
+
+
+class Outside(Speaks, Loads, Protocol):
+    """A server that already runs and is not ours."""
+
+
+PROCESSES: tuple[Process, ...] = (embedded,)
+CONTAINERS: tuple[Container, ...] = (ollama, llama_cpp, tei, vllm, speaches)
+OUTSIDE: tuple[Outside, ...] = (ollama, external)
+
+RUNTIMES = PROCESSES
 
 
 def offers(facts: HostFacts) -> tuple[RuntimeOffer, ...]:
     """Return an offer for every runtime that the catalogue may name."""
-    made = {runtime.name: runtime.offer(facts) for runtime in RUNTIMES}
     names: tuple[RuntimeName, ...] = get_args(RuntimeName)
-    return tuple(made.get(name) or _missing(name, facts) for name in names)
-
-
-def _missing(name: RuntimeName, facts: HostFacts) -> RuntimeOffer:
-    engine = facts.container_engine
-    if engine.answers:
-        return RuntimeOffer(name, available=False, reason="this version does not run containers yet")
-    return RuntimeOffer(name, available=False, reason=f"no container engine answers ({engine.detail})")
+    return tuple(
+        RuntimeOffer(name, available=name == "embedded" and facts.system.architecture == "x86_64", reason="-")
+        for name in names
+    )

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from tasks.contracts import HostFacts, PlannedModel, ProcessSpec, PulledModel, RuntimeName, RuntimeOffer
+from tasks.contracts import ProcessSpec, PulledModel, RerankApi, RuntimeName
 from tasks.errors import ServeError
-from tasks.serve.embedded.options import HOST, STOP_TIMEOUT_S
+from tasks.serve.embedded.options import STOP_TIMEOUT_S
 
 name: RuntimeName = "embedded"
 health_path = "/health"
-
-ARCHITECTURES = ("x86_64",)
-"""Those that embed_anything has Linux wheels for."""
-
-
-def offer(facts: HostFacts) -> RuntimeOffer:
-    """Say yes on every processor that the engine is built for; it needs nothing else."""
-    architecture = facts.system.architecture
-    if architecture in ARCHITECTURES:
-        return RuntimeOffer(name, available=True)
-    return RuntimeOffer(name, available=False, reason=f"its engine is not built for {architecture}")
+rerank_api: RerankApi = ""
 
 
 def process(pulled: PulledModel, python: str) -> ProcessSpec:
@@ -52,6 +42,6 @@ def process(pulled: PulledModel, python: str) -> ProcessSpec:
     )
 
 
-def base_url(planned: PlannedModel) -> str:
-    """Return the address that an OpenAI client takes as its base URL."""
-    return f"http://{HOST}:{planned.port}/v1"
+def asked_as(pulled: PulledModel) -> str:
+    """Return the name that the server was given."""
+    return pulled.planned.model

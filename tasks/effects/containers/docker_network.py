@@ -1,0 +1,70 @@
+"""The network that all our containers share, on a Docker engine."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from docker.errors import APIError, NotFound
+
+from tasks.effects.containers.docker_client import APIClient
+from tasks.effects.containers.engine import LABEL, NETWORK, NotOursError
+
+APART = {"com.docker.network.bridge.enable_icc": "false"}
+CANNOT_PART = ("restrict inter-container communication", "unsupported", "not supported", "invalid")
+
+
+def ensure_network(client: APIClient, owner: str) -> None:
+    """Make the network when it is not there. In Docker's, our containers do not reach each other.
+
+    Raises:
+        NotOursError: somebody else's network has the name.
+    """
+    if _found(client):
+        return
+    try:
+        _make(client, owner, APART)
+    except APIError as error:
+        # A host without the kernel's br_netfilter cannot keep them apart; nor can podman, in this way.
+        if any(one in str(error.explanation) for one in CANNOT_PART):
+            _make(client, owner, {})
+        elif not _found(client):
+            raise
+    _keep_one(client)
+
+
+def start(client: APIClient, container_id: str, owner: str) -> None:
+    """Start a container, in the network that there is now.
+
+    Engines take a network away when nothing runs in it and somebody prunes; one that was made again under
+    the same name is another to a container that has run before.
+    """
+    ensure_network(client, owner)
+    try:
+        client.start(container_id)
+    except NotFound as error:
+        if "network" not in str(error.explanation):
+            raise
+        client.connect_container_to_network(container_id, NETWORK)
+        client.start(container_id)
+
+
+def _make(client: APIClient, owner: str, options: dict[str, Any]) -> None:
+    client.create_network(
+        NETWORK, driver="bridge", options=options, check_duplicate=True, labels={f"{LABEL}.owner": owner}
+    )
+
+
+def _found(client: APIClient) -> list[dict[str, Any]]:
+    """Return the networks of that name; engines let two of them be made at once."""
+    named = [one for one in client.networks(names=[NETWORK]) if one["Name"] == NETWORK]
+    if any(f"{LABEL}.owner" not in (one.get("Labels") or {}) for one in named):
+        raise NotOursError(f"the engine has a network {NETWORK} that this program did not make")
+    return named
+
+
+def _keep_one(client: APIClient) -> None:
+    """Remove all but the oldest: with two of one name, a container's network is ambiguous."""
+    for extra in sorted(_found(client), key=lambda one: (str(one.get("Created")), str(one["Id"])))[1:]:
+        with contextlib.suppress(APIError):  # the other client was first
+            client.remove_network(extra["Id"])

@@ -18,6 +18,7 @@ from flows.settings import Settings, load
 from flows.wants import Wants
 from tasks.contracts import HostFacts, Plan, Role
 from tasks.errors import UsageError
+from tasks.plan.advice import NO_ENGINE
 from tasks.plan.request import AUTO
 from tasks.wording import gib, meant
 
@@ -64,7 +65,9 @@ def plan(  # noqa: PLR0913  # its options
     ] = False,
     all_runtimes: Annotated[
         bool,
-        typer.Option("--all-runtimes", help="Plan with runtimes that this version cannot start yet, too."),
+        typer.Option(
+            "--all-runtimes", help="Plan as if a container engine answered, with every cloud that has a key."
+        ),
     ] = False,
     svg: Annotated[Path | None, typer.Option("--svg", help="Write the memory picture to a file.")] = None,
     strict: Strict = False,
@@ -92,7 +95,7 @@ def plan(  # noqa: PLR0913  # its options
         _print_difference(settings, made, elsewhere=there, as_json=as_json)
         return
     print_plan(made, wants, explain=explain, as_json=as_json)
-    _hint(made, wants, explain=explain, limited=not (there or all_runtimes))
+    _hint(made, wants, explain=explain, limited=any(line.startswith(NO_ENGINE) for line in made.advice))
 
 
 def show(settings: Settings, wants: Wants, *, as_json: bool) -> None:
@@ -128,7 +131,7 @@ def _hint(made: Plan, wants: Wants, *, explain: bool, limited: bool) -> None:
     if not explain and any(one.verdict != "kept" and one.steps for one in made.decisions):
         hint("Every step that was taken or refused: pmoves plan --explain")
     if limited:
-        hint(f"With the runtimes that a later version starts: pmoves plan {wants.profile} --all-runtimes")
+        hint(f"As if a container engine answered: pmoves plan {wants.profile} --all-runtimes")
 
 
 def _here(settings: Settings, wants: Wants, *, everything: bool) -> Plan:

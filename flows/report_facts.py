@@ -41,6 +41,7 @@ def fact_rows(facts: HostFacts) -> Rows:
         *(("proxy", f"{one.variable} is {one.address}") for one in facts.proxies),
         ("Hugging Face Hub", answering(facts.hub)),
         ("Ollama library", answering(facts.ollama_library)),
+        ("Ollama on this host", answering(facts.ollama)),
     ]
 
 

@@ -8,6 +8,7 @@ from textwrap import wrap
 
 from flows.picture_text import blocks
 from flows.report import Rows, columns
+from flows.report_images import images_line, images_table
 from tasks.contracts import (
     Catalogue,
     Decision,
@@ -58,6 +59,9 @@ def _row(one: Decision, model: PlannedModel | None) -> tuple[str, ...]:
     if model is None:
         return (one.role, one.verdict, "", "", one.residency, "", "", "", "", "")
     shared = model.role != one.role
+    if model.runtime == "external":
+        where = f"at {model.external}" if not shared else f"with {model.role}"
+        return (one.role, one.verdict, model.model, model.runtime, model.residency, where, "", "", "", "")
     memory = gib(model.memory_bytes) + ("" if model.memory_measured else " est.")
     cache = "" if model.need is None or not model.need.kv_bytes else f"{model.context} {model.kv_type}"
     speed = (
@@ -81,12 +85,12 @@ def _row(one: Decision, model: PlannedModel | None) -> tuple[str, ...]:
 
 def plan_summary(plan: Plan) -> str:
     """Write what a plan would download, in one line."""
-    count = sum(model.download_bytes > 0 for model in plan.models)
+    count, images = sum(model.download_bytes > 0 for model in plan.models), images_line(plan)
     if not count:
-        return f"nothing to download; {gib(plan.disk_free_bytes)} free in the store"
+        return f"nothing to download; {gib(plan.disk_free_bytes)} free in the store{images}"
     return (
         f"{plural(count, 'model')} to download ({gib(plan.download_bytes)}); disk:"
-        f" {gib(plan.disk_needed_bytes)} needed, {gib(plan.disk_free_bytes)} free in {plan.store}"
+        f" {gib(plan.disk_needed_bytes)} needed, {gib(plan.disk_free_bytes)} free in {plan.store}{images}"
     )
 
 
@@ -120,6 +124,7 @@ def format_plan(plan: Plan, *, explain: bool = False, sheet: Sheet = Sheet(), ap
         "",
         *(line for one in plan.decisions for line in _why(one, explain=explain, width=width)),
         *_services(plan.services, explain=explain, width=width),
+        *images_table(plan, width if sheet.narrow else None),
         *(_wrapped(line, width) for line in (*plan.marks, *(f"Assumed: {one}." for one in plan.assumed))),
         _wrapped(f"{plan_summary(plan)}. Apply: {command}", width),
         *(_wrapped(line, width) for line in plan.advice),

@@ -4,9 +4,12 @@ PMOVES_STATE         the state folder                ~/.local/state/pmoves
 PMOVES_HOST          this host's name in plans       its host name, up to the first dot
 PMOVES_GATEWAY_PORT  where the gateway answers       3030
 PMOVES_MODEL_PORT    the first model server's port   7990
+PMOVES_PROFILES      another catalogue               the one that ships; a folder like profiles/
 PMOVES_WEIGHTS_FROM  folders that may hold weights   none; several with ":" between them
 PMOVES_MIRRORS       hubs to ask before HF_ENDPOINT  none; several with blanks between them
 PMOVES_SEED_TOKEN    what neighbours that seed want  none; `pmoves seed` asks for it too
+PMOVES_OLLAMA        auto, own or external        auto: containers, else an Ollama that already runs
+PMOVES_EXTERNAL      roles that other servers play none; llm=http://127.0.0.1:8000/v1#model, with blanks
 PMOVES_LIMIT_RATE    bytes a second of all downloads no limit; 20MB, 2.5MiB
 HF_HUB_CACHE, HF_HOME, HF_ENDPOINT, HF_TOKEN         as Hugging Face's own tools read them
 HF_TOKEN_PATH        a file with the token           only where it is set and HF_TOKEN is not
@@ -29,15 +32,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from flows.settings_servers import external, ollama_mode
 from flows.settings_weights import mirrors, ollama, ollama_models, several, token, url
+from tasks import catalogue
 from tasks.contracts import Proxy
 from tasks.errors import SettingsError
+from tasks.plan.request import External, OllamaMode
 
 HOST_PATTERN = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 LAST_PORT = 65535
 PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"}
-PASSED_ON = re.compile(r"PIP_\w+|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(?i:(https?|all|no)_proxy)")
-"""What downloads need in a worker's runs too. Tokens are not among it."""
+PASSED_ON = re.compile(
+    r"PIP_\w+|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(?i:(https?|all|no)_proxy)|OLLAMA_(HOST|MODELS)"
+    r"|PMOVES_(PROFILES|OLLAMA|EXTERNAL|MIRRORS|WEIGHTS_FROM|LIMIT_RATE)"
+)
+"""What a worker's runs need too, because they have no other environment. Tokens are not among it."""
 
 CLOUD_KEYS = {
     "venice": "VENICE_API_KEY",
@@ -72,10 +81,13 @@ class Settings:
     cloud: tuple[str, ...] = ()
     proxies: tuple[Proxy, ...] = ()
     ollama: str = "http://127.0.0.1:11434"
+    ollama_mode: OllamaMode = "auto"
+    external: tuple[External, ...] = ()
     ollama_models: Path | None = None
     folders: tuple[Path, ...] = ()
     mirrors: tuple[str, ...] = ()
     seed_token: str | None = field(default=None, repr=False)
+    profiles: Path = catalogue.DEFAULT
     limit_rate: str = ""
     ca_file: str | None = None
     proxy_variables: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -121,10 +133,13 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         passed_on=tuple((name, env[name]) for name in sorted(env) if PASSED_ON.fullmatch(name)),
         proxies=_proxies(env),
         ollama=ollama(env),
+        ollama_mode=ollama_mode(env),
+        external=external(env),
         ollama_models=ollama_models(env, home),
         folders=tuple(Path(one).expanduser().absolute() for one in several(env, "PMOVES_WEIGHTS_FROM", ":")),
         mirrors=mirrors(env),
         seed_token=env.get("PMOVES_SEED_TOKEN", "").strip() or None,
+        profiles=_profiles(env),
         limit_rate=env.get("PMOVES_LIMIT_RATE", ""),
         ca_file=env.get("SSL_CERT_FILE") or env.get("REQUESTS_CA_BUNDLE") or None,
         proxy_variables=tuple((name, env[name]) for name in sorted(env) if name.upper() in PROXIES),
@@ -167,6 +182,12 @@ def _state(env: Mapping[str, str], home: Path) -> Path:
             "set PMOVES_STATE to another folder",
         )
     return path
+
+
+def _profiles(env: Mapping[str, str]) -> Path:
+    """Return the catalogue's folder; what is wrong in it is said when it is read."""
+    text = env.get("PMOVES_PROFILES")
+    return Path(text).expanduser().absolute() if text else catalogue.DEFAULT
 
 
 def _store(env: Mapping[str, str], home: Path) -> Path:

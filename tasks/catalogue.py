@@ -5,8 +5,10 @@
       hardware/<profile>.yaml   one `Profile`; its name is the file's name
       services/<service>.yaml   one `Service`; the same
       devices.yaml              one key, `devices`: a list of `DeviceFact`
+      images.yaml               `images`: a list of `Image`; `jetpacks`: a list of `JetPack`
 
-The shapes are in contracts.py; catalogue_rules.py and catalogue_model_rules.py have what a shape cannot say.
+The shapes are in contracts.py; catalogue_rules.py, catalogue_model_rules.py and catalogue_image_rules.py have
+what a shape cannot say.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ __all__ = ["DEFAULT", "load", "load_cached", "profile_names"]
 DEFAULT = Path(__file__).resolve().parent.parent / "profiles"
 
 _FOLDERS = ("models", "hardware", "services")
-_DEVICES = "devices.yaml"
+_SINGLE = ("devices", "images")
 _CODE = (
     "catalogue.py",
     "catalogue_files.py",
+    "catalogue_image_rules.py",
     "catalogue_model_rules.py",
     "catalogue_rules.py",
     "contracts.py",
@@ -51,7 +54,7 @@ class File:
 
 
 def load(folder: Path = DEFAULT) -> Catalogue:
-    """Read every model, profile, service and device below `folder`.
+    """Read every model, profile, service, device and image below `folder`.
 
     Raises:
         CatalogueError: a file is wrong; the first problem is named by file, line and field.
@@ -88,7 +91,7 @@ def profile_names(folder: Path = DEFAULT) -> tuple[str, ...]:
 def _read(folder: Path) -> dict[str, list[File]]:
     """Read all files once, so that what is hashed is what is parsed."""
     paths = {kind: _paths(folder, kind) for kind in _FOLDERS}
-    paths["devices"] = [folder / _DEVICES]
+    paths |= {kind: [folder / f"{kind}.yaml"] for kind in _SINGLE}
     return {kind: [_file(path, folder) for path in paths[kind]] for kind in paths}
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from tasks.catalogue import File
+from tasks.catalogue_image_rules import image_problems
 from tasks.catalogue_model_rules import model_problems
 from tasks.catalogue_rules import Problems, device_problems, profile_problems, service_problems
-from tasks.contracts import Catalogue, DeviceFact, Model, Profile, Service, Shape
+from tasks.contracts import Catalogue, DeviceFact, Image, JetPack, Model, Profile, Service, Shape
 from tasks.marked_yaml import Document, Steps, refusal
 from tasks.shapes import S, decode
 
@@ -27,6 +28,13 @@ class DeviceFile(Shape, frozen=True):
     devices: tuple[DeviceFact, ...]
 
 
+class ImageFile(Shape, frozen=True):
+    """The file profiles/images.yaml."""
+
+    images: tuple[Image, ...]
+    jetpacks: tuple[JetPack, ...]
+
+
 def built(files: Mapping[str, list[File]]) -> Catalogue:
     """Return the catalogue that files of each kind hold.
 
@@ -36,9 +44,18 @@ def built(files: Mapping[str, list[File]]) -> Catalogue:
     models = _models(files["models"])
     profiles = _named(files["hardware"], Profile, models=models, problems=profile_problems)
     services = _named(files["services"], Service, models=models, problems=service_problems)
-    content, document = _decoded(files["devices"][0], DeviceFile)
-    _refuse(document, (), device_problems(content.devices))
-    return Catalogue(models=models, profiles=profiles, services=services, devices=content.devices)
+    devices, document = _decoded(files["devices"][0], DeviceFile)
+    _refuse(document, (), device_problems(devices.devices))
+    images, document = _decoded(files["images"][0], ImageFile)
+    _refuse(document, (), image_problems(images.images, images.jetpacks))
+    return Catalogue(
+        models=models,
+        profiles=profiles,
+        services=services,
+        devices=devices.devices,
+        images=images.images,
+        jetpacks=images.jetpacks,
+    )
 
 
 def _named(

@@ -12,7 +12,7 @@ unknown key in a file that a person writes must be an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -203,6 +203,7 @@ class HostFacts:
     jetson: Jetson | None = None
     engine_gpu: EngineGpu = EngineGpu("unknown", NOT_ASKED.unknown)
     proxies: tuple[Proxy, ...] = ()
+    ollama: Reach = Reach("Ollama", "", answers=False, detail=NOT_ASKED.unknown)
 
 
 # --- the catalogue: shapes of profiles/*.yaml ----------------------------------------------------
@@ -489,6 +490,12 @@ class Profile(Shape, frozen=True):
     downloads: Downloads = Downloads()
     sources: tuple[str, ...] = ()
 
+    def without(self, roles: Collection[Role]) -> Profile:
+        """Return the profile without what it wishes for some roles."""
+        return msgspec.structs.replace(
+            self, bundle=tuple(wish for wish in self.bundle if wish.role not in roles)
+        )
+
 
 class Fallback(Shape, frozen=True):
     """What takes over: a cloud model, as `provider/model`, or a plain sentence."""
@@ -562,6 +569,10 @@ class Image(Shape, frozen=True):
         """The image as an engine is asked for it, without its digest."""
         return f"{self.repository}:{self.tag}"
 
+    def told(self, environment: dict[str, str]) -> Image:
+        """Return the image with more variables that are set in its containers."""
+        return msgspec.structs.replace(self, environment={**self.environment, **environment})
+
 
 class JetPack(Shape, frozen=True):
     """What a release of a Jetson's system software (`l4t`, the major number) means for containers.
@@ -606,11 +617,15 @@ class Catalogue:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOffer:
-    """Whether a runtime can be used on this host now; `reason` when it cannot."""
+    """Whether a runtime can be used on this host now; `reason` when it cannot.
+
+    `external` is the address of a server of its kind that already runs and is used instead of one of ours.
+    """
 
     name: RuntimeName
     available: bool
     reason: str = ""
+    external: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -1125,6 +1140,18 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerLog:
+    """The last words of a server that died: why, in one sentence, and the end of its output.
+
+    `tail` has at most 4000 characters. It comes from another program: it is text and nothing else.
+    """
+
+    server: str
+    cause: str
+    tail: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """What one run saw, decided, did and measured. One line of the host's history."""
 
@@ -1144,6 +1171,7 @@ class RunRecord:
     verified: tuple[VerifiedServer, ...] = ()
     route: Route | None = None
     timings: tuple[Timing, ...] = field(default=())
+    logs: tuple[ServerLog, ...] = ()
 
 
 # --- while it happens ----------------------------------------------------------------------------

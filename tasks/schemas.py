@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from tasks.catalogue import DEFAULT
-from tasks.catalogue_files import DeviceFile, ModelFile
+from tasks.catalogue_files import DeviceFile, ImageFile, ModelFile
 from tasks.contracts import Plan, PlanChange, Profile, Service
 from tasks.effects.files import write_atomic
 from tasks.pull.resolve.lock import LockFile
@@ -25,6 +25,7 @@ _KINDS: dict[str, tuple[object, str]] = {
     "profile": (Profile, "A file below profiles/hardware"),
     "service": (Service, "A file below profiles/services"),
     "devices": (DeviceFile, "The file profiles/devices.yaml"),
+    "images": (ImageFile, "The file profiles/images.yaml"),
     "lock": (LockFile, "A lock file: profiles/weights.lock.json, <state>/weights.lock.json"),
     "plan": (Plan, "What `pmoves plan --json` prints"),
     "plan-diff": (tuple[PlanChange, ...], "What `pmoves plan --diff --json` prints"),

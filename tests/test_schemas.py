@@ -17,7 +17,7 @@ from tasks.contracts import Decision, Plan, PlanChange
 
 GOOD = Path(__file__).parent / "cases" / "catalogue" / "good"
 KINDS = {"models": "models", "hardware": "profile", "services": "service"}
-FILE_KINDS = (*KINDS.values(), "devices")
+FILE_KINDS = (*KINDS.values(), "devices", "images")
 PLAN = Plan(
     host="here",
     profile="cpu-only",
@@ -35,7 +35,7 @@ PLAN = Plan(
 def files(folder: Path) -> list[tuple[Path, str]]:
     """Return every file of a catalogue, and its kind."""
     found = [(path, kind) for name, kind in KINDS.items() for path in sorted((folder / name).glob("*.yaml"))]
-    return [*found, (folder / "devices.yaml", "devices")]
+    return [*found, (folder / "devices.yaml", "devices"), (folder / "images.yaml", "images")]
 
 
 def shown(value: object) -> str:

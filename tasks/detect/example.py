@@ -22,8 +22,8 @@ from tasks.contracts import (
     System,
     Unknown,
 )
-from tasks.detect.board import board
-from tasks.detect.outside import ENGINE, HUB, LIBRARY
+from tasks.detect.board import JETPACKS, board
+from tasks.detect.outside import ENGINE, HUB, LIBRARY, OLLAMA, OLLAMA_ADDRESS
 from tasks.detect.root import CapturedRoot
 from tasks.detect.unified import share
 
@@ -31,11 +31,21 @@ ASSUMED_FREE_BYTES = 1 << 40
 """Room in the store of a host that is not here."""
 
 ASSUMED = "assumed"
+NOT_RUNNING = "assumed not to run"
 NOT_KNOWN = "not known"
 EXAMPLE = Unknown("an example host")
 EXAMPLE_AVAILABLE_PERCENT = 94
 EXAMPLE_CORES = 8
 RESERVE = "what its driver keeps of each card is estimated"
+L4T = {
+    "tegra210": "32.7.6",
+    "tegra186": "32.7.6",
+    "tegra194": "35.6.4",
+    "tegra234": "36.4.7",
+    "tegra264": "38.4.0",
+}
+"""The release that an example Jetson has: a late one of the JetPack that its chip is usually found with."""
+
 MODEL, COMPATIBLE = "proc/device-tree/model", "proc/device-tree/compatible"
 
 
@@ -44,6 +54,7 @@ def from_example(profile: Profile, *, host: str) -> HostFacts:
     example = profile.example
     total = example.memory_mib << 20
     memory = Memory(total, total * EXAMPLE_AVAILABLE_PERCENT // 100)
+    devices = tuple(_devices(example, memory))
     flags = ("avx2",) if example.architecture == "x86_64" else ()
     return HostFacts(
         host=host,
@@ -55,14 +66,27 @@ def from_example(profile: Profile, *, host: str) -> HostFacts:
             Disk(purpose, "/", "/", "unknown", ASSUMED_FREE_BYTES, ASSUMED_FREE_BYTES)
             for purpose in ("store", "state")
         ),
-        accelerators=tuple(_devices(example, memory)),
+        accelerators=devices,
         board=_board(example),
         container_engine=_assumed(ENGINE),
         hub=_assumed(HUB),
         ollama_library=_assumed(LIBRARY),
-        jetson=Jetson(example.chip, EXAMPLE, EXAMPLE, EXAMPLE) if example.chip else None,
+        jetson=_jetson(example.chip) if example.chip else None,
         engine_gpu=EngineGpu("unknown", EXAMPLE.unknown),
+        ollama=assumed_ollama(devices),
     )
+
+
+def assumed_ollama(devices: tuple[Accelerator, ...] | Unknown) -> Reach:
+    """Return whether Ollama runs on a host that is not here: on a Mac, whose GPU no container gets."""
+    mac = not isinstance(devices, Unknown) and any(one.vendor == "apple" for one in devices)
+    return Reach(OLLAMA, OLLAMA_ADDRESS, answers=mac, detail=ASSUMED if mac else NOT_RUNNING)
+
+
+def _jetson(chip: str) -> Jetson:
+    l4t = L4T.get(chip, EXAMPLE)
+    jetpack = JETPACKS.get(l4t, EXAMPLE) if isinstance(l4t, str) else EXAMPLE
+    return Jetson(chip, EXAMPLE, l4t, jetpack)
 
 
 def _devices(example: Example, memory: Memory) -> Iterator[Accelerator]:

@@ -13,6 +13,7 @@ from tasks.contracts import EngineGpu, HostFacts, Proxy, Reach
 from tasks.detect import board, disks, host
 from tasks.detect.accelerators import accelerators
 from tasks.detect.engine import gpu_style
+from tasks.detect.ollama import running
 from tasks.detect.outside import ENGINE, HUB, LIBRARY
 from tasks.detect.root import Root
 from tasks.effects.containers import EngineError, EngineInfo, engine_info
@@ -21,7 +22,10 @@ from tasks.effects.network import reach
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Where to look: the root of /proc, /sys and /etc, the folders in use, and the addresses to ask."""
+    """Where to look: the root of /proc, /sys and /etc, the folders in use, and the addresses to ask.
+
+    Without `ollama`, nobody is asked whether one runs.
+    """
 
     host: str
     hostname: str
@@ -33,6 +37,7 @@ class Where:
     root: Path = Path("/")
     timeout_s: int = 3
     proxies: tuple[Proxy, ...] = ()
+    ollama: str = ""
 
 
 def look(where: Where, root: Root | None = None) -> HostFacts:
@@ -43,10 +48,11 @@ def look(where: Where, root: Root | None = None) -> HostFacts:
         root: notes everything that was read, when the caller wants to see it.
     """
     root = root or Root(where.root)
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(5) as pool:
         engine = pool.submit(_engine, where, root)
         hub = pool.submit(reach, HUB, where.hub, where.timeout_s)
         library = pool.submit(reach, LIBRARY, where.ollama_library, where.timeout_s)
+        ollama = pool.submit(running, where.ollama, where.timeout_s)
         devices = pool.submit(accelerators, root)
         return HostFacts(
             host=where.host,
@@ -66,6 +72,7 @@ def look(where: Where, root: Root | None = None) -> HostFacts:
             jetson=board.jetson(root),
             engine_gpu=engine.result()[1],
             proxies=where.proxies,
+            ollama=ollama.result(),
         )
 
 

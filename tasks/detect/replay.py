@@ -6,6 +6,7 @@ nothing is written, nobody is asked. What neither source tells is assumed and sa
     sizes of disks          `assumed_free_bytes` each, all of it free
     container engine        answers, unless a capture says that none did
     hub, Ollama library     answer
+    Ollama                  runs on a Mac, whose GPU no container gets, and nowhere else
     an example's memory     94% of it is available, and all of its cards' own memory is free
     an example's processor  8 cores, with AVX2 on x86_64
 """
@@ -36,7 +37,7 @@ from tasks.detect.accelerators.nvml_answer import LIBRARY_NOT_FOUND
 from tasks.detect.board import board, jetson
 from tasks.detect.case_file import Case, plain, read_case, refusal, shaped
 from tasks.detect.engine import gpu_style
-from tasks.detect.example import ASSUMED, ASSUMED_FREE_BYTES, NOT_KNOWN
+from tasks.detect.example import ASSUMED, ASSUMED_FREE_BYTES, NOT_KNOWN, assumed_ollama
 from tasks.detect.look import engine_reach
 from tasks.detect.outside import ENGINE, HUB, LIBRARY
 from tasks.detect.root import CapturedRoot
@@ -100,6 +101,7 @@ def _answers(captured: Case) -> dict[str, str]:
 def _look(captured: Case, root: CapturedRoot, host: str, size_bytes: int) -> HostFacts:
     engine, style = _engine(captured.engine, root)
     store, state = captured.disks
+    devices = accelerators(root)
     system = kernel.system(root, host)
     return HostFacts(
         host=host,
@@ -109,7 +111,7 @@ def _look(captured: Case, root: CapturedRoot, host: str, size_bytes: int) -> Hos
         cpu=kernel.cpu(root),
         memory=kernel.memory(root),
         disks=(_disk(root, "store", store, size_bytes), _disk(root, "state", state, size_bytes)),
-        accelerators=accelerators(root),
+        accelerators=devices,
         board=board(root),
         container_engine=engine,
         hub=_assumed(HUB),
@@ -117,6 +119,7 @@ def _look(captured: Case, root: CapturedRoot, host: str, size_bytes: int) -> Hos
         jetson=jetson(root),
         engine_gpu=style,
         proxies=tuple(Proxy(name, NOT_KNOWN) for name in captured.proxies),
+        ollama=assumed_ollama(devices),
     )
 
 

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 from tasks.contracts import Catalogue, DeviceMemory, HostFacts, PlannedModel, Profile
 from tasks.plan.budget import Pools
+from tasks.plan.images import mending
 from tasks.plan.match import best_fit
 from tasks.plan.request import Request
 from tasks.wording import MIB, gib, listed
+
+NO_ENGINE = "A container engine is not here"
+"""How the advice begins that a host without one gets."""
 
 TIGHT_BYTES = 100 * MIB
 """Less than this free beside the margin is worth a word where footprints are estimated; chosen."""
@@ -34,17 +38,27 @@ def warnings(
     return tuple(lines)
 
 
+def not_ours(models: Sequence[PlannedModel]) -> tuple[str, ...]:
+    """Say of each server that is used and not ours what this program does not do with it."""
+    places = {one.external: one.runtime for one in models if one.external}
+    return tuple(
+        f"{'Ollama' if runtime == 'ollama' else 'The server'} at {url} is not ours: it is used and"
+        " verified, and never started, stopped or configured. Where its models lie and how long they stay in"
+        " memory is its own to say."
+        for url, runtime in places.items()
+    )
+
+
 def advice(facts: HostFacts, catalogue: Catalogue, profile: Profile) -> tuple[str, ...]:
     """Say what is not here, and what it would add."""
     best = best_fit(facts, catalogue)
     hardware = catalogue.profiles[best.profile] if best else profile
     wishes = [f"{wish.role} ({wish.models[0]})" for wish in hardware.bundle if wish.models]
-    lines = []
+    lines = [*mending(facts)]
     if not facts.container_engine.answers:
         lines.append(
-            f"A container engine is not here ({facts.container_engine.detail}). It is what the bundle of"
-            f" {hardware.name} needs: {listed(wishes)}. This version does not start containers yet, so"
-            " installing one adds these roles only with a later version."
+            f"{NO_ENGINE} ({facts.container_engine.detail}). It is what the bundle of"
+            f" {hardware.name} needs: {listed(wishes)}. Install Docker to have these roles."
         )
     if not facts.hub.answers:
         lines.append(
@@ -58,6 +72,8 @@ def marks(catalogue: Catalogue, models: tuple[PlannedModel, ...], request: Reque
     """Say what the licence or the gate of each planned model asks, and what is not pinned yet."""
     lines = []
     for planned in models:
+        if planned.runtime == "external":
+            continue
         model = catalogue.models[planned.model]
         if model.non_commercial:
             lines.append(f"{model.name}: its licence ({model.licence}) does not allow commercial use.")

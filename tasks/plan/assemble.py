@@ -11,6 +11,7 @@ from tasks.plan.fill import Board, Fill, weight
 from tasks.plan.layout import Cut, areas, shares
 from tasks.plan.loads import Candidate
 from tasks.plan.preference import Choice, Choices
+from tasks.plan.request import port_of
 from tasks.plan.servers import server_name, with_settings
 from tasks.plan.speed import speed
 
@@ -30,6 +31,9 @@ def assemble(
         if choice.candidate is None or choice.shares is not None:
             continue
         one = _apart(made.model(role), models)
+        if one.external:
+            models.append(replace(one, port=port_of(one.external)))
+            continue
         port = ports.setdefault(one.server, maker.request.first_port + len(ports))
         models.append(replace(one, port=port))
     return tuple(models)
@@ -37,7 +41,7 @@ def assemble(
 
 def _apart(one: PlannedModel, others: Sequence[PlannedModel]) -> PlannedModel:
     """Give a model a server of its own where another role's server of its kind already has the same model."""
-    if not any((one.server, one.model) == (other.server, other.model) for other in others):
+    if one.external or not any((one.server, one.model) == (other.server, other.model) for other in others):
         return one
     server = f"{one.server}-{one.role}"
     return replace(one, server=server, group=server if one.group else "")
@@ -65,6 +69,12 @@ def _added(fill: Fill, choice: Choice) -> Fill:
     return after
 
 
+def _served(planned: PlannedModel) -> PlannedModel:
+    """Give a model its server, and the group that takes turns there."""
+    server = server_name(planned)
+    return replace(planned, server=server, group=server if planned.residency == "on-demand" else "")
+
+
 @dataclass(frozen=True, slots=True)
 class _Assembler:
     maker: Maker
@@ -80,7 +90,8 @@ class _Assembler:
         if one is None:
             raise AssertionError("a role without a server has no model")
         kind, pools = one.kv_types[choice.kv], self.maker.pools.pools
-        need = self.maker.need(one, context=choice.tokens, kv_type=kind, parallel=wish.parallel)
+        parallel = self.maker.hosting.parallel(wish, one.runtime)
+        need = self.maker.need(one, context=choice.tokens, kv_type=kind, parallel=parallel)
         room = self.areas.get((one.place.pools, kind) if one.place.waits else role, {})
         devices = shares(one, need, pools=pools, room=room)
         measured = self.maker.measured(one.model, one.variant, runtime=one.runtime, on_gpu=one.place.on_gpu)
@@ -106,14 +117,13 @@ class _Assembler:
             ),
             context=choice.tokens,
             kv_type=kind,
-            parallel=wish.parallel,
+            parallel=parallel,
+            external=self.maker.hosting.external(one.runtime),
             devices=devices,
             need=need,
             speed=speed(one.model, need, where, devices=self.maker.catalogue.devices, measured=measured),
         )
-        server = server_name(planned)
-        group = server if planned.residency == "on-demand" else ""
-        return with_settings(replace(planned, server=server, group=group))
+        return with_settings(_served(planned))
 
     def _missing(self, one: Candidate) -> int:
         size = one.variant.size_bytes(one.runtime)

@@ -7,7 +7,7 @@ of its ladder and the k-th KV type, so that a search can turn both without build
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tasks.contracts import (
     Catalogue,
@@ -18,21 +18,19 @@ from tasks.contracts import (
     Model,
     Need,
     RuntimeName,
-    RuntimeOffer,
     Variant,
     Wish,
 )
 from tasks.plan.budget import Pools
+from tasks.plan.hosting import Hosting, Offers
 from tasks.plan.loads import Candidate, Loads, contexts, longest
 from tasks.plan.memory import Setting, need, read_bytes
 from tasks.plan.places import Place, places
 from tasks.plan.request import Request
-from tasks.plan.support import BY_NAME, why_not
+from tasks.plan.support import BY_NAME
 from tasks.wording import gib, listed
 
 _TO = {"none": "nobody", "cloud": "a cloud"}
-
-Offers = Mapping[RuntimeName, RuntimeOffer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All candidates of one wish; for each model the reasons for which some of it is none."""
+    """All candidates of one wish; for each model the reasons for which some of it is none.
+
+    `withheld` says that the host has cards which no container gets, so what runs on the CPU is no choice.
+    """
 
     wish: Wish
     models: tuple[str, ...]
@@ -59,6 +60,7 @@ class Table:
     cloud: bool = False
     forced: bool = False
     shares: bool = False
+    withheld: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,12 @@ class Maker:
     offers: Offers
     request: Request
     limits: Limits
+    hosting: Hosting = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Ask of this host alone."""
+        hosting = Hosting(self.facts, self.catalogue, self.pools, self.offers)
+        object.__setattr__(self, "hosting", hosting)
 
     def table(self, wish: Wish) -> Table:
         """Return the candidates of one role's wish."""
@@ -93,7 +101,16 @@ class Maker:
         cloud = bool(self.request.cloud) and (decided == "cloud" or (not decided and "cloud" in wish.may))
         forced, placed = _decided(wish, models, self.request)
         shares = "share" in wish.may and not placed
-        return Table(wish, models, tuple(found), refused, cloud=cloud, forced=forced, shares=shares)
+        return Table(
+            wish,
+            models,
+            tuple(found),
+            refused,
+            cloud=cloud,
+            forced=forced,
+            shares=shares,
+            withheld=self.hosting.withheld,
+        )
 
     def _of_model(
         self, wish: Wish, model: Model, *, rank: int, reasons: dict[Refusal, None]
@@ -175,7 +192,7 @@ class Maker:
                 continue
             if self._never(runtime, place, model):
                 continue
-            if reason := self._cannot(runtime, place):
+            if reason := self.hosting.cannot(runtime, place):
                 reasons[
                     Refusal(variant.name, f"{model.name} {variant.name}: {reason}", quant, place.on_gpu)
                 ] = None
@@ -190,7 +207,7 @@ class Maker:
     def _never(self, runtime: RuntimeName, place: Place, model: Model) -> bool:
         """Tell whether a runtime does not do what a place asks for on any hardware: take turns, or cut."""
         row = BY_NAME[runtime]
-        if (place.waits and not row.swaps) or (place.on_gpu and row.gpu is None):
+        if (place.waits and not row.swaps) or (place.on_gpu and not row.container):
             return True
         if not place.split:
             return False
@@ -206,13 +223,6 @@ class Maker:
             return ""
         return f"on a CPU each token would read {gib(read)}, and {gib(most)} is the most that is not too slow"
 
-    def _cannot(self, runtime: RuntimeName, place: Place) -> str:
-        """Return why a runtime cannot use the hardware of a place."""
-        found = (
-            why_not(runtime, self.pools.pools[at], self.facts, on_gpu=place.on_gpu) for at in place.pools
-        )
-        return next(filter(None, found), "")
-
     def _loads(
         self, wish: Wish, model: Model, variant: Variant, *, runtime: RuntimeName, on_gpu: bool
     ) -> Loads:
@@ -223,8 +233,8 @@ class Maker:
             runtime=runtime,
             on_gpu=on_gpu,
             contexts=(chosen.number,) if chosen else contexts(wish, model),
-            kv_types=wish.kv_types if model.attention and BY_NAME[runtime].kv_types else ("f16",),
-            parallel=wish.parallel,
+            kv_types=self.hosting.kv_types(wish, model, runtime),
+            parallel=self.hosting.parallel(wish, runtime),
             measured=self.measured(model, variant, runtime=runtime, on_gpu=on_gpu),
             override=self._memory_override(wish, model),
         )

@@ -6,8 +6,10 @@ refuses instead of stepping down.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from tasks.contracts import (
     Catalogue,
@@ -16,17 +18,22 @@ from tasks.contracts import (
     Plan,
     PlannedModel,
     Profile,
+    Role,
     StoreView,
     Wish,
 )
 from tasks.errors import NoRoomError, RefusedError
-from tasks.plan.advice import advice, marks, warnings
+from tasks.plan.advice import advice, marks, not_ours, warnings
 from tasks.plan.assemble import assemble
 from tasks.plan.budget import Pools, pools
-from tasks.plan.candidates import Maker, Offers, Table
+from tasks.plan.candidates import Maker, Table
 from tasks.plan.checked import check_overrides
 from tasks.plan.explain import Explainer
+from tasks.plan.external import check_external
+from tasks.plan.external import decision as theirs
+from tasks.plan.external import planned as served_by_them
 from tasks.plan.fill import Board
+from tasks.plan.hosting import Offers
 from tasks.plan.layout import memory_of
 from tasks.plan.match import chosen_profile
 from tasks.plan.preference import Choices
@@ -37,6 +44,8 @@ from tasks.plan.services import services
 from tasks.wording import gib, listed
 
 __all__ = ["AUTO", "DISK_MARGIN_BYTES", "Offers", "Request", "make_plan"]
+
+T = TypeVar("T", bound=Decision | PlannedModel)
 
 DISK_MARGIN_BYTES = 512 << 20
 """Room left over on the store's disk; chosen, so that logs and the run history still fit."""
@@ -67,7 +76,10 @@ def make_plan(
         RefusedError: with `strict`, a role would be changed or dropped; or no role is left.
     """
     profile, why = chosen_profile(facts, catalogue, request)
-    planner = _Planner(facts, catalogue, profile, offers, store, request)
+    check_external(request)
+    wished = tuple(wish.role for wish in profile.bundle)
+    profile = profile.without({one.role for one in request.external})
+    planner = _Planner(facts, catalogue, profile, offers, store, request, wished)
     check_overrides(request, profile, catalogue, planner.pools)
     plan = planner.plan(why)
     _refuse_forced(planner)
@@ -86,6 +98,7 @@ class _Planner:
     offers: Offers
     store: StoreView
     request: Request
+    roles: tuple[Role, ...]
 
     @cached_property
     def pools(self) -> Pools:
@@ -110,8 +123,14 @@ class _Planner:
 
     def plan(self, why: str) -> Plan:
         """Return the whole plan."""
-        decisions = tuple(self._decision(role, wish) for role, wish in enumerate(self.profile.bundle))
-        models = assemble(self.maker, self.tables, self.choices, board=self.board, store=self.store)
+        decisions = self._in_order(
+            [self._decision(role, wish) for role, wish in enumerate(self.profile.bundle)],
+            [theirs(one) for one in self.request.external],
+        )
+        models = self._in_order(
+            assemble(self.maker, self.tables, self.choices, board=self.board, store=self.store),
+            [served_by_them(one, self.catalogue) for one in self.request.external],
+        )
         download = sum(model.download_bytes for model in models)
         devices = memory_of(self.pools.pools, models)
         return Plan(
@@ -126,11 +145,16 @@ class _Planner:
             store=self.store.path,
             advice=advice(self.facts, self.catalogue, self.profile),
             devices=devices,
-            servers=servers(models, self.pools),
+            servers=servers(models, self.pools, self.maker.hosting.image),
             services=services(self.catalogue, models, decisions, self.request.cloud),
             marks=marks(self.catalogue, models, self.request),
-            warnings=warnings(self.pools, devices, models),
+            warnings=(*warnings(self.pools, devices, models), *not_ours(models)),
         )
+
+    def _in_order(self, ours: Sequence[T], others: Sequence[T]) -> tuple[T, ...]:
+        """Return what is said of each role in the order of the bundle; roles that it has not stand last."""
+        order = {role: at for at, role in enumerate(self.roles)}
+        return tuple(sorted((*ours, *others), key=lambda one: order.get(one.role, len(order))))
 
     def _decision(self, role: int, wish: Wish) -> Decision:
         if wish.models or self.choices[role].cloud:

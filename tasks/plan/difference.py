@@ -27,6 +27,8 @@ def difference(plan: Plan, last: RunRecord | None) -> tuple[PlanChange, ...]:
 def _weights(now: tuple[PlannedModel, ...], before: tuple[PlannedModel, ...]) -> Iterator[PlanChange]:
     old = {_bytes_of(one) for one in before}
     for one in now:
+        if one.runtime == "external":
+            continue
         name = f"weights {_name(one)}"
         if one.download_bytes:
             why = (
@@ -39,7 +41,7 @@ def _weights(now: tuple[PlannedModel, ...], before: tuple[PlannedModel, ...]) ->
             yield PlanChange(name, "keep", "on the disk, digests match")
     kept = {_bytes_of(one) for one in now}
     for one in before:
-        if _bytes_of(one) not in kept:
+        if one.runtime != "external" and _bytes_of(one) not in kept:
             yield PlanChange(f"weights {_name(one)}", "keep", "no longer planned; they stay on the disk")
 
 
@@ -49,6 +51,9 @@ def _servers(plan: Plan, before: Plan | None) -> Iterator[PlanChange]:
     models = {one.model: one for one in plan.models}
     old_models = {one.model: one for one in before.models} if before else {}
     for name, one in now.items():
+        if one.external:
+            yield PlanChange(f"server {name}", "keep", f"{one.external} is not ours")
+            continue
         if name not in old:
             yield PlanChange(f"server {name}", "create", f"to serve {', '.join(one.models)}")
             continue
@@ -56,7 +61,7 @@ def _servers(plan: Plan, before: Plan | None) -> Iterator[PlanChange]:
         kind, why = ("replace", "; ".join(changes)) if changes else ("keep", "as in the last run")
         yield PlanChange(f"server {name}", kind, why)  # type: ignore[arg-type]  # both are change kinds
     for name, one in old.items():
-        if name not in now:
+        if name not in now and not one.external:
             yield PlanChange(f"server {name}", "remove", f"{', '.join(one.models)} is no longer planned")
 
 
@@ -77,6 +82,9 @@ def _server_changes(now: PlannedServer, before: PlannedServer) -> Iterator[str]:
     for name in ("devices", "models"):
         if getattr(now, name) != getattr(before, name):
             yield f"{name} {'+'.join(getattr(before, name))} → {'+'.join(getattr(now, name))}"
+    then, image = (one.image.reference if one.image else "" for one in (before, now))
+    if image != then:
+        yield f"image {then or 'none'} → {image or 'none'}"
     old, new = dict(before.settings), dict(now.settings)
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):

@@ -15,11 +15,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Literal, get_args
 
 from tasks.contracts import Catalogue, Measured, Model, Residency, Role
 from tasks.errors import UsageError
 from tasks.wording import listed, meant
+
+OllamaMode = Literal["auto", "own", "external"]
 
 AUTO = "auto"
 NOTHING_CHANGED = "nothing was changed"
@@ -29,6 +31,7 @@ LEAST_CONTEXT = 256
 MOST = 1 << 50
 
 _OVERRIDE = re.compile(r"([a-z0-9][a-z0-9.-]*)\.([a-z_]+)=(\S+)")
+_PORT = re.compile(r"^\w+://[^/]*:(\d+)(?:/|$)")
 _DEVICES = re.compile(r"(cpu|gpu\d+)(\+gpu\d+)*")
 
 
@@ -50,6 +53,29 @@ class Override:
         return f"{self.target}.{self.key}={self.value}"
 
 
+def port_of(url: str) -> int:
+    """Return the port in a web address; 0 where it names none."""
+    match = _PORT.search(url)
+    return int(match[1]) if match else 0
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """A role that a server plays which already runs and is not ours.
+
+    `url` is an OpenAI client's base URL; without `model`, the server has the role under the role's own name.
+    """
+
+    role: Role
+    url: str
+    model: str = ""
+
+    @property
+    def name(self) -> str:
+        """The model's name as it is asked for."""
+        return self.model or self.role
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a person asked for, and what is known of the host beside its facts.
@@ -58,6 +84,7 @@ class Request:
     takes a profile whose hardware is not here, and leaves no margin. `cloud` names the providers that
     have a key, `hub_token` says whether gated models can be fetched. `own_pids` are processes of this
     program and `own_bytes` what they hold of main memory: a plan counts neither as another's use.
+    `external` are roles that are not placed, because servers that already run play them.
     """
 
     profile: str = AUTO
@@ -72,6 +99,7 @@ class Request:
     own_pids: frozenset[int] = frozenset()
     own_bytes: int = 0
     measured: tuple[Measured, ...] = field(default=(), repr=False)
+    external: tuple[External, ...] = ()
 
     def override(self, role: Role, model: str, key: str) -> Override | None:
         """Return what was decided for a model in a role; the last that was written wins."""

@@ -35,7 +35,7 @@ class Room:
 
     def need(self, role: int, one: Candidate, context: int, kind: KvType) -> Need:
         """Return the parts of what a candidate takes."""
-        parallel = self.tables[role].wish.parallel
+        parallel = self.maker.hosting.parallel(self.tables[role].wish, one.runtime)
         return self.maker.need(one, context=context, kv_type=kind, parallel=parallel)
 
     def left(self, one: Candidate, rest: Fill) -> int:

@@ -42,7 +42,7 @@ def verdict(table: Table, choice: Choice) -> Verdict:
         return "dropped"
     if choice.cloud:
         return "changed"
-    gpu = any(one.place.on_gpu for one in table.candidates)
+    gpu = table.withheld or any(one.place.on_gpu for one in table.candidates)
     rank, heavy, wait, quant, context, light, kv = values_of(table, choice)[:7]
     cpu, one = heavy or light, choice.candidate
     short = one is not None and 0 < longest(one.model) < (table.wish.context or 0)

@@ -3,6 +3,7 @@
 One Ollama server for the residents of a device, one for each on-demand group: a server swaps only its own
 models and has one KV type. Other runtimes have a process a model, speaches one for all it transcribes with.
 A runtime's own defaults differ from host to host (Ollama's context follows the card's size): none is left.
+Servers that already run and are not ours are one for each address; nothing is set on them.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil
 
-from tasks.contracts import PlannedModel, PlannedServer, RuntimeName
+from tasks.contracts import Image, PlannedModel, PlannedServer, RuntimeName
 from tasks.plan.budget import Pools
 from tasks.plan.memory import tei_batch_tokens
+from tasks.plan.taken import device_bytes, memory_bytes
 
 Settings = tuple[tuple[str, str], ...]
+ImageOf = Callable[[RuntimeName, Sequence[str]], Image | None]
+"""Returns the image of a runtime on some devices of a plan."""
+
 VLLM_BLOCK = 16
 """Tokens of a block of vLLM's KV cache: the last one may be begun and not full."""
 
@@ -30,6 +35,8 @@ RERANKER_OVERRIDES = (
 def server_name(one: PlannedModel) -> str:
     """Return the name of the server that a model belongs to."""
     device = one.device.replace("+", "-")
+    if one.external:
+        return f"{one.runtime}-external" if one.runtime != "external" else f"external-{one.role}"
     if one.runtime == "ollama":
         turns = "-turns" if one.residency == "on-demand" else ""
         kv = f"-{one.kv_type.replace('_', '')}" if one.kv_type != "f16" else ""
@@ -39,12 +46,18 @@ def server_name(one: PlannedModel) -> str:
     return f"model-{one.model}"
 
 
-def servers(models: Sequence[PlannedModel], pools: Pools) -> tuple[PlannedServer, ...]:
-    """Return the servers of a plan, in the order of their first models."""
+def servers(models: Sequence[PlannedModel], pools: Pools, image_of: ImageOf) -> tuple[PlannedServer, ...]:
+    """Return the servers of a plan, in the order of their first models.
+
+    Args:
+        models: what the plan places.
+        pools: where it is placed.
+        image_of: what each container is made of.
+    """
     members: dict[str, list[PlannedModel]] = {}
     for one in models:
         members.setdefault(one.server, []).append(one)
-    return tuple(_server(name, tuple(found), pools) for name, found in members.items())
+    return tuple(_server(name, tuple(found), pools, image_of) for name, found in members.items())
 
 
 def with_settings(one: PlannedModel) -> PlannedModel:
@@ -52,8 +65,20 @@ def with_settings(one: PlannedModel) -> PlannedModel:
     return replace(one, settings=_MODEL_SETTINGS[one.runtime](one))
 
 
-def _server(name: str, members: tuple[PlannedModel, ...], pools: Pools) -> PlannedServer:
+def _server(name: str, members: tuple[PlannedModel, ...], pools: Pools, image_of: ImageOf) -> PlannedServer:
     first = members[0]
+    if first.external:
+        return PlannedServer(
+            name=name,
+            runtime=first.runtime,
+            residency=first.residency,
+            devices=tuple(dict.fromkeys(share.device for one in members for share in one.devices)),
+            models=tuple(one.model for one in members),
+            port=first.port,
+            settings=(),
+            external=first.external,
+            device_bytes=device_bytes(members, pools),
+        )
     devices = tuple(first.device.split("+"))
     return PlannedServer(
         name=name,
@@ -63,6 +88,9 @@ def _server(name: str, members: tuple[PlannedModel, ...], pools: Pools) -> Plann
         models=tuple(one.model for one in members),
         port=first.port,
         settings=(*_visible(first, devices, pools), *_SERVER_SETTINGS[first.runtime](members, pools)),
+        image=image_of(first.runtime, devices),
+        memory_bytes=memory_bytes(members, pools),
+        device_bytes=device_bytes(members, pools),
     )
 
 
@@ -107,6 +135,8 @@ def _ollama(members: tuple[PlannedModel, ...], _pools: Pools) -> Settings:
 
 
 def _ollama_model(one: PlannedModel) -> Settings:
+    if one.external:
+        return (("num_ctx", str(one.context)),)
     gpu = "999" if one.device != "cpu" else "0"
     return (("num_ctx", str(one.context)), ("num_gpu", gpu))
 
@@ -190,6 +220,7 @@ _SERVER_SETTINGS: dict[RuntimeName, Callable[[tuple[PlannedModel, ...], Pools], 
     "tei": _tei,
     "vllm": _vllm,
     "speaches": _speaches,
+    "external": _nothing,
 }
 _MODEL_SETTINGS: dict[RuntimeName, Callable[[PlannedModel], Settings]] = {
     "embedded": _nothing_more,
@@ -198,4 +229,5 @@ _MODEL_SETTINGS: dict[RuntimeName, Callable[[PlannedModel], Settings]] = {
     "tei": _nothing_more,
     "vllm": _nothing_more,
     "speaches": _nothing_more,
+    "external": _nothing_more,
 }

@@ -8,7 +8,6 @@ from tasks.contracts import (
     Catalogue,
     Decision,
     Fallback,
-    Model,
     PlannedModel,
     Role,
     ServedUse,
@@ -67,9 +66,7 @@ def _use(
 ) -> ServedUse:
     if model is not None:
         wished = not use.models or model.model in use.models
-        notes = (
-            [] if wished else [_instead(use, catalogue.models[use.models[0]], catalogue.models[model.model])]
-        )
+        notes = [] if wished else [_instead(use, model, catalogue)]
         notes += _short(use, model)
         return ServedUse(use.role, use.purpose, model.model, wished and not notes, "; ".join(notes))
     ready = [one for one in use.fallbacks if _ready(one, cloud)]
@@ -81,15 +78,18 @@ def _use(
     return ServedUse(use.role, use.purpose, "", as_wished=False, why="; ".join([why, *_could(use)]))
 
 
-def _instead(use: Use, wanted: Model, model: Model) -> str:
+def _instead(use: Use, model: PlannedModel, catalogue: Catalogue) -> str:
     """Say what stands in for the model that a service is made for, and what that changes."""
-    text = f"it is made for {listed(list(use.models))}, and {model.name} takes over"
-    if use.role == "embeddings" and wanted.dimensions != model.dimensions:
-        text += (
-            f" with {model.dimensions} dimensions in place of {wanted.dimensions}:"
-            " what was stored with the other must be embedded again"
-        )
-    return text
+    wanted, known = catalogue.models[use.models[0]], catalogue.models.get(model.model)
+    text = f"it is made for {listed(list(use.models))}, and {model.model} takes over"
+    if use.role != "embeddings" or (known and known.dimensions == wanted.dimensions):
+        return text
+    if known is None:
+        return f"{text}, which is not in the catalogue: what was stored with the other must be embedded again"
+    return (
+        f"{text} with {known.dimensions} dimensions in place of {wanted.dimensions}:"
+        " what was stored with the other must be embedded again"
+    )
 
 
 def _short(use: Use, model: PlannedModel) -> list[str]:

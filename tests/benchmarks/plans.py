@@ -12,7 +12,6 @@ from collections.abc import Callable
 from itertools import cycle, islice
 from pathlib import Path
 
-from flows.planning import all_offers
 from flows.report import columns
 from tasks import catalogue
 from tasks.contracts import HostFacts, StoreView
@@ -21,6 +20,7 @@ from tasks.detect.replay import read_case, replay
 from tasks.errors import ProvisionError
 from tasks.plan.choose import AUTO, Request, make_plan
 from tests.conftest import ROOT
+from tests.lab.bundles import ALL_OFFERS
 
 ROUNDS = 9
 HOSTS = 100
@@ -51,7 +51,7 @@ def main() -> None:
     def plan(host: HostFacts, name: str) -> None:
         request = Request(name)
         try:
-            make_plan(host, shelf, offers=all_offers(), store=StoreView("/store", {}), request=request)
+            make_plan(host, shelf, offers=ALL_OFFERS, store=StoreView("/store", {}), request=request)
         except ProvisionError as refusal:
             sys.stderr.write(f"{refusal}\n")
 

@@ -66,7 +66,7 @@ def test_a_capture_of_this_host_replays_to_the_same_facts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What doctor writes is a case: the same host is seen again from it."""
-    here = replace(load(), hub="none", ollama_library="none")
+    here = replace(load(), hub="none", ollama_library="none", ollama="")
     found, root = doctor.examine(here)
     doctor.write_capture(tmp_path / "case.json", found, root)
     case = json.loads((tmp_path / "case.json").read_text())

@@ -107,7 +107,7 @@ def test_memory_and_a_planted_root_give_the_same(
 
 def test_what_doctor_writes_of_this_host_replays(tmp_path: Path) -> None:
     """A capture of this host gives in memory what was seen here, all of it."""
-    found, root = doctor.examine(replace(load(), hub="none", ollama_library="none"))
+    found, root = doctor.examine(replace(load(), hub="none", ollama_library="none", ollama=""))
     doctor.write_capture(tmp_path / "case.json", found, root)
     case = read_case(tmp_path / "case.json")
 

@@ -1,22 +1,23 @@
-"""What a plan for a host that is not here takes for granted: runtimes that are not started yet, and keys."""
+"""What a plan for a host that is not here takes for granted, and what decides which servers are ours."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from flows.planning import ANSWERING, clouds, later, planned, simulated
+from flows.planning import ANSWERING, OWN_APP, answering, clouds, planned, simulated
 from flows.settings import Settings, load
 from flows.wants import Wants
-from tasks.contracts import Plan, RuntimeName, Wish
+from tasks.contracts import HostFacts, Plan, Reach, Wish
+from tasks.detect.example import from_example
 from tasks.plan.request import Request
-from tasks.serve import runtimes
-from tests.lab.bundles import decoder, encoder, planned_on, shelf_of
+from tests.lab.bundles import SHIPPED, decoder, encoder, planned_on, shelf_of
 from tests.lab.hosts import device, make_host
 
 KEYS = ("venice", "groq")
+OLLAMA = "http://127.0.0.1:11434"
 WISHES = (
     Wish(role="llm", models=("chat",), context=4096, may=("cloud",)),
     Wish(role="embeddings", models=("vectors",), may=("cpu",)),
@@ -37,29 +38,22 @@ def lab_plan(mib: int = 24576, cloud: tuple[str, ...] = ()) -> Plan:
     return planned_on(make_host(cards=(device(mib=mib),)), SHELF, Request("lab", cloud=cloud))
 
 
-def settings(folder: Path, *keys: str) -> Settings:
+def settings(folder: Path, *keys: str, **more: str) -> Settings:
     """Return the settings of a machine on which some providers' keys are set."""
-    return load({"HOME": str(folder), "PMOVES_HOST": "lab-host", **dict.fromkeys(keys, "secret")})
+    return load({"HOME": str(folder), "PMOVES_HOST": "lab-host", **dict.fromkeys(keys, "secret"), **more})
 
 
-@pytest.mark.parametrize(
-    ("started", "says"),
-    [
-        ((), ("a later version starts embedded, ollama and tei; this one does not yet",)),
-        (("embedded",), ("a later version starts ollama and tei; this one does not yet",)),
-        (("ollama", "embedded", "vllm"), ("a later version starts tei; this one does not yet",)),
-        (("embedded", "ollama", "tei"), ()),
-    ],
-)
-def test_runtimes_that_this_version_starts_are_not_left_to_a_later_one(
-    monkeypatch: pytest.MonkeyPatch, started: tuple[RuntimeName, ...], says: tuple[str, ...]
-) -> None:
-    """Each of the others is named once; where all are started, nothing is said."""
-    made = lab_plan()
-    monkeypatch.setattr(runtimes, "RUNTIMES", tuple(SimpleNamespace(name=name) for name in started))
+def host(*, engine: bool, ollama: bool = False) -> HostFacts:
+    """Return a host without cards, with or without an engine and an Ollama."""
+    detail = "version 0.33.3" if ollama else "nobody listens there"
+    return replace(
+        make_host(engine=engine), ollama=Reach("Ollama on this host", OLLAMA, answers=ollama, detail=detail)
+    )
 
-    assert [one.runtime for one in made.models] == ["ollama", "embedded", "tei"]
-    assert later(made) == says
+
+def runtimes(made: Plan) -> set[str]:
+    """Return what serves the models of a plan."""
+    return {one.runtime for one in made.models}
 
 
 @pytest.mark.parametrize(
@@ -83,16 +77,13 @@ def test_keys_are_taken_for_granted_where_a_role_is_left_to_a_cloud(
 
 
 def test_a_simulated_plan_lists_what_it_was_told_and_what_it_rests_on(tmp_path: Path) -> None:
-    """What was assumed of the host comes first; the runtime that this version has is not among the rest."""
+    """What was assumed of the host comes first; every runtime that its bundle needs is used."""
     here = settings(tmp_path, "VENICE_API_KEY", "GROQ_API_KEY")
     made = simulated(here, make_host(), Wants("cpu-only"), assumed=("its store is empty",))
-    used = {one.runtime for one in made.models}
 
-    told, runtime_line, key_line = made.assumed
+    told, key_line = made.assumed
     assert told == "its store is empty"
-    assert used > {"embedded"}
-    assert all(name in runtime_line for name in used - {"embedded"})
-    assert "embedded" not in runtime_line
+    assert runtimes(made) >= {"embedded", "ollama", "speaches"}
     assert key_line == "the keys that are set here are set there (venice and groq)"
 
 
@@ -101,26 +92,91 @@ def test_without_a_key_a_simulated_plan_names_none(tmp_path: Path) -> None:
     made = simulated(settings(tmp_path), make_host(), Wants("cpu-only"), assumed=())
 
     assert [one.role for one in made.decisions if one.residency == "cloud"] == []
-    assert not any("keys" in line for line in made.assumed)
+    assert made.assumed == ()
 
 
-def test_a_simulated_plan_of_what_is_started_here_assumes_nothing_more(tmp_path: Path) -> None:
-    """The embedded profile has one runtime, and this version starts it."""
-    here = settings(tmp_path, "VENICE_API_KEY")
-    made = simulated(here, make_host(), Wants("embedded"), assumed=("its store is empty",))
+def test_a_simulated_host_knows_nothing_of_the_servers_of_this_one(tmp_path: Path) -> None:
+    """What runs here does not run there."""
+    here = settings(tmp_path, PMOVES_EXTERNAL=f"llm={OLLAMA}/v1#mine", PMOVES_OLLAMA="external")
+    made = simulated(here, host(engine=True), Wants("cpu-only"), assumed=())
 
-    assert made.assumed == ("its store is empty",)
+    assert [one.external for one in made.models if one.external] == []
+    assert {one.image is not None for one in made.servers if one.runtime == "ollama"} == {True}
+
+
+def test_an_example_mac_is_served_by_its_own_app(tmp_path: Path) -> None:
+    """No container gets Apple's GPU, so Ollama's own app is assumed there, and that is said."""
+    facts = from_example(SHIPPED.profiles["apple"], host="apple")
+    made = simulated(settings(tmp_path), facts, Wants("apple"), assumed=())
+    theirs = {one.external for one in made.models if one.device == "gpu0"}
+
+    assert theirs == {OLLAMA}
+    assert OWN_APP in made.assumed
+
+
+def test_this_host_is_planned_with_containers_where_an_engine_answers(tmp_path: Path) -> None:
+    """The whole bundle, with an image for each server but this program's own."""
+    made = planned(settings(tmp_path), host(engine=True), Wants("cpu-only"))
+
+    assert runtimes(made) >= {"embedded", "ollama", "speaches"}
+    assert all((one.image is None) == (one.runtime == "embedded") for one in made.servers)
+    assert made.assumed == ()
+
+
+def test_without_an_engine_this_program_is_what_there_is(tmp_path: Path) -> None:
+    """And the plan says what a container engine would add."""
+    made = planned(settings(tmp_path), host(engine=False), Wants("cpu-only"))
+
+    assert runtimes(made) == {"embedded"}
+    assert [line.split(" (")[0] for line in made.advice] == ["A container engine is not here"]
+
+
+def test_without_an_engine_an_ollama_that_runs_is_used(tmp_path: Path) -> None:
+    """It serves what Ollama serves; the rest needs containers."""
+    made = planned(settings(tmp_path), host(engine=False, ollama=True), Wants("cpu-only"))
+
+    assert runtimes(made) == {"embedded", "ollama"}
+    assert {one.external for one in made.servers if one.runtime == "ollama"} == {OLLAMA}
+    assert made.warnings[-1].startswith(f"Ollama at {OLLAMA} is not ours:")
+
+
+@pytest.mark.parametrize(
+    ("mode", "external"), [("auto", ""), ("own", ""), ("external", OLLAMA)], ids=["auto", "own", "external"]
+)
+def test_which_ollama_is_used_beside_an_engine(tmp_path: Path, mode: str, external: str) -> None:
+    """Containers, unless the one that runs is asked for."""
+    made = planned(settings(tmp_path, PMOVES_OLLAMA=mode), host(engine=True, ollama=True), Wants("cpu-only"))
+
+    assert {one.external for one in made.servers if one.runtime == "ollama"} == {external}
+
+
+def test_a_role_that_another_server_plays_is_not_placed(tmp_path: Path) -> None:
+    """Its place in the bundle stays its own."""
+    url = "http://127.0.0.1:8000/v1"
+    here = settings(tmp_path, PMOVES_EXTERNAL=f"llm={url}#mine")
+    made = planned(here, host(engine=True), Wants("cpu-only"))
+
+    assert made.decisions[0].role == "llm"
+    assert (made.models[0].role, made.models[0].model, made.models[0].external) == ("llm", "mine", url)
 
 
 def test_only_a_plan_with_everything_leaves_roles_of_this_host_to_a_cloud(tmp_path: Path) -> None:
     """This version routes to none; the keys of this host are no assumption about it."""
     here = settings(tmp_path, "VENICE_API_KEY")
-    facts = make_host(engine=False)
-    now = planned(here, facts, Wants("cpu-only", accept_risk=True))
-    then = planned(here, facts, Wants("cpu-only", accept_risk=True), everything=True)
+    now = planned(here, host(engine=False), Wants("cpu-only", accept_risk=True))
+    then = planned(here, host(engine=False), Wants("cpu-only", accept_risk=True), everything=True)
 
     assert [one.role for one in now.decisions if one.residency == "cloud"] == []
     assert now.assumed == ()
     assert [one.role for one in then.decisions if one.residency == "cloud"] == ["vision"]
-    assert then.assumed[0] == ANSWERING
-    assert not any("keys" in line for line in then.assumed)
+    assert then.assumed == (ANSWERING,)
+
+
+def test_answering_changes_nothing_but_who_answers() -> None:
+    """How an engine hands out cards stays what it was."""
+    facts = host(engine=False)
+    there = answering(facts)
+
+    assert (there.container_engine.answers, there.hub.answers, there.ollama_library.answers) == (True,) * 3
+    assert there.engine_gpu == facts.engine_gpu
+    assert not there.ollama.answers

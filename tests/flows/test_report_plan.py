@@ -127,7 +127,7 @@ def test_wrapped_lines_are_no_wider_than_the_terminal(width: int, explain: bool)
     """Sentences are wrapped; a table is as wide as it has to be."""
     made = plan()
     lines = format_plan(made, explain=explain, sheet=Sheet(width)).splitlines()
-    tables = _table(lines, "ROLE ") | _table(lines, "SERVICE ")
+    tables = _table(lines, "ROLE ") | _table(lines, "SERVICE ") | _table(lines, "IMAGE ")
 
     assert [line for at, line in enumerate(lines) if at not in tables and len(line) > width] == []
 
@@ -168,9 +168,13 @@ def test_the_summary_counts_models_and_bytes() -> None:
     there = replace(made, models=tuple(replace(one, download_bytes=0) for one in made.models))
 
     assert plan_summary(made) == (
-        "2 models to download (6.4 GiB); disk: 6.9 GiB needed, 500.0 GiB free in /store"
+        "2 models to download (6.4 GiB); disk: 6.9 GiB needed, 500.0 GiB free in /store;"
+        " container images: 2, about 4.7 GiB, kept by the engine"
     )
-    assert plan_summary(there) == "nothing to download; 500.0 GiB free in the store"
+    assert plan_summary(there) == (
+        "nothing to download; 500.0 GiB free in the store;"
+        " container images: 2, about 4.7 GiB, kept by the engine"
+    )
 
 
 def test_services_are_listed_with_a_star_for_what_changes() -> None:

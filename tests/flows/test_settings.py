@@ -9,6 +9,7 @@ import pytest
 
 from flows import settings
 from tasks.errors import SettingsError
+from tasks.plan.request import External
 
 
 def test_defaults_follow_the_platform() -> None:
@@ -110,3 +111,70 @@ def test_a_state_folder_that_supervisord_cannot_read_is_refused(name: str) -> No
     """Rather than half a path in its config."""
     with pytest.raises(SettingsError, match=r"the state folder .* nothing was changed; set PMOVES_STATE"):
         settings.load({"HOME": "/", "PMOVES_STATE": f"/data/{name}/state"})
+
+
+@pytest.mark.parametrize(
+    ("said", "mode"), [("", "auto"), ("auto", "auto"), (" own ", "own"), ("external", "external")]
+)
+def test_which_ollama_is_wanted(said: str, mode: str) -> None:
+    """Where nothing is said, what there is decides."""
+    assert settings.load({"HOME": "/home/ada", "PMOVES_OLLAMA": said}).ollama_mode == mode
+    assert settings.load({"HOME": "/home/ada"}).ollama_mode == "auto"
+
+
+def test_a_misspelt_ollama_is_refused_with_the_nearest_word() -> None:
+    """Every refusal says what is to be set."""
+    with pytest.raises(SettingsError) as caught:
+        settings.load({"HOME": "/home/ada", "PMOVES_OLLAMA": "externl"})
+
+    assert str(caught.value) == (
+        "PMOVES_OLLAMA is 'externl' (did you mean \"external\"?); nothing was changed; set it to auto or own"
+        " or external, or leave it out."
+    )
+
+
+def test_servers_that_already_run() -> None:
+    """Several with blanks between them; without a model, the server has it under the role's name."""
+    text = "llm=http://127.0.0.1:8000/v1#org/model:7b  reranker=http://localhost:8001/v1/"
+    found = settings.load({"HOME": "/home/ada", "PMOVES_EXTERNAL": text}).external
+
+    assert found == (
+        External("llm", "http://127.0.0.1:8000/v1", "org/model:7b"),
+        External("reranker", "http://localhost:8001/v1"),
+    )
+    assert [one.name for one in found] == ["org/model:7b", "reranker"]
+    assert settings.load({"HOME": "/home/ada"}).external == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("llm", "'llm' is not written role=address"),
+        ("llm=", "'llm=' is not written role=address"),
+        ("lm=http://127.0.0.1/v1", "there is no role 'lm' (did you mean \"llm\"?)"),
+        ("llm=http://127.0.0.1/v1#", "the model of llm is ''"),
+        ("llm=http://127.0.0.1/v1#a|b", "the model of llm is 'a|b'"),
+        ("llm=127.0.0.1:8000/v1", "the address of llm is '127.0.0.1:8000/v1', which is none of http"),
+        ("llm=https://127.0.0.1/v1", "the address of llm is 'https://127.0.0.1/v1', which is none of http"),
+        ("llm=http://127.0.0.1:x/v1", "the address of llm is 'http://127.0.0.1:x/v1', which is none of http"),
+        ("llm=http://a:b@127.0.0.1/v1", "the address of llm carries a password"),
+        ("llm=http://gpu-box:8000/v1", "the server of llm is on gpu-box, and only one on this host is used"),
+        ("llm=http://10.0.0.5/v1", "the server of llm is on 10.0.0.5, and only one on this host is used"),
+        (
+            "llm=http://127.0.0.1:8000",
+            "the address of llm is 'http://127.0.0.1:8000', which does not end in /v1",
+        ),
+        (
+            "llm=http://127.0.0.1/v1?a=1",
+            "the address of llm is 'http://127.0.0.1/v1?a=1', which does not end",
+        ),
+        ("llm=http://[::1]/v1 llm=http://127.0.0.1/v1", "it names two servers for llm"),
+    ],
+)
+def test_a_server_that_cannot_be_used_is_refused(text: str, says: str) -> None:
+    """With what is wrong, before anything is done; a password is never repeated."""
+    with pytest.raises(SettingsError) as caught:
+        settings.load({"HOME": "/home/ada", "PMOVES_EXTERNAL": text})
+
+    assert str(caught.value).startswith(f"PMOVES_EXTERNAL cannot be used: {says}")
+    assert "a:b@" not in str(caught.value)

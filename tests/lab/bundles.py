@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tasks.catalogue import load
 from tasks.contracts import (
     Accelerator,
     Attention,
@@ -35,6 +36,9 @@ from tasks.plan.request import Request
 from tests.lab.hosts import make_host
 
 MIB = 1 << 20
+SHIPPED = load()
+"""Its images are those of every catalogue here: what they are built for is a part of what is tested."""
+
 RUNTIMES: tuple[RuntimeName, ...] = ("embedded", "ollama", "llama.cpp", "tei", "vllm", "speaches")
 ALL_OFFERS = {name: RuntimeOffer(name, available=True) for name in RUNTIMES}
 
@@ -95,7 +99,7 @@ def tables_of(
     request: Request | None = None,
 ) -> tuple[Table, ...]:
     """Return the candidates of each wish."""
-    catalogue = Catalogue({one.name: one for one in models}, {}, {}, ())
+    catalogue = Catalogue({one.name: one for one in models}, {}, {}, (), SHIPPED.images, SHIPPED.jetpacks)
     facts = make_host(cards=Unknown("not asked"))
     maker = Maker(facts, catalogue, Pools(pools), ALL_OFFERS, request or Request(), Limits())
     return tuple(maker.table(wish) for wish in wishes)
@@ -203,7 +207,12 @@ def shelf_of(
         limits=limits or Limits(margin_bytes=0),
     )
     return Catalogue(
-        {one.name: one for one in models}, {"lab": profile}, {one.name: one for one in services}, ()
+        {one.name: one for one in models},
+        {"lab": profile},
+        {one.name: one for one in services},
+        (),
+        SHIPPED.images,
+        SHIPPED.jetpacks,
     )
 
 

@@ -11,7 +11,6 @@ from functools import cached_property
 
 import msgspec
 
-from flows.planning import all_offers
 from tasks.contracts import Catalogue, Decision, HostFacts, Need, OllamaTag, Plan, Role, StoreView, Wish
 from tasks.detect.example import from_example
 from tasks.plan.budget import Pools, pools
@@ -20,6 +19,7 @@ from tasks.plan.choose import Request, make_plan
 from tasks.plan.explain import Explainer
 from tasks.plan.fill import Board
 from tasks.plan.search import solve
+from tests.lab.bundles import ALL_OFFERS
 
 CONTEXT = 32768
 
@@ -170,12 +170,12 @@ class Planned:
 
     def _plan(self, shelf: Catalogue) -> Plan:
         request, store = Request(self.name), StoreView("", {})
-        return make_plan(self.facts, shelf, offers=all_offers(), store=store, request=request)
+        return make_plan(self.facts, shelf, offers=ALL_OFFERS, store=store, request=request)
 
     def _alone(self, words: Words, together: Decision | None = None) -> Line:
         """Plan a bundle of one role: whole, it would be refused where that role does not fit."""
         limits = self.shelf.profiles[self.name].limits
-        maker = Maker(self.facts, self.shelf, self.pools, all_offers(), Request(self.name), limits)
+        maker = Maker(self.facts, self.shelf, self.pools, ALL_OFFERS, Request(self.name), limits)
         tables, board = (maker.table(self.wish(words)),), Board.of(self.pools.pools)
         choices = solve(tables, board)
         alone = Explainer(maker, tables, choices, board).decision(0)

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.planning import all_offers
+from flows.planning import answering
 from tasks import catalogue
 from tasks.contracts import HostFacts, Plan, StoreView
 from tasks.detect.replay import read_case, replay
 from tasks.errors import ProvisionError
 from tasks.plan.choose import AUTO, Request, make_plan
+from tasks.plan.offers import offers
 
 CASES = Path(__file__).parent.parent / "cases"
 HOSTS = sorted((CASES / "hosts").glob("*.json"))
@@ -30,7 +31,8 @@ def written(facts: HostFacts, profile: str) -> str:
     """Write one plan, or the sentence with which it is refused."""
     request = Request(profile, accept_risk=profile != AUTO)
     try:
-        plan = make_plan(facts, SHELF, offers=all_offers(), store=StoreView("/store", {}), request=request)
+        there = answering(facts)
+        plan = make_plan(there, SHELF, offers=offers(there), store=StoreView("/store", {}), request=request)
     except ProvisionError as refusal:
         return f"== {profile}\nrefused: {refusal}\n"
     head = profile if profile == plan.profile else f"{profile}: {plan.profile}"

@@ -180,8 +180,8 @@ def test_a_card_that_a_runtime_cannot_use_is_refused_with_a_reason() -> None:
 
     assert found.candidates == ()
     assert [one.why for one in found.refused["wide"]] == [
-        "wide bf16: vLLM needs compute capability 7.0 and nvidia card 0 has 6.1",
-        "wide bf16: vllm does not run on a CPU here",
+        "wide bf16: vLLM needs compute capability 7.5 and nvidia card 0 has 6.1",
+        "wide bf16: vLLM has no image for a CPU",
     ]
 
 

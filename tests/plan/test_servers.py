@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tasks.contracts import (
     Attention,
     HostFacts,
+    Image,
     KvType,
     Model,
     Need,
@@ -70,8 +72,13 @@ def planned(
 
 def settings(*models: PlannedModel, pools: Pools = CARDS) -> tuple[tuple[str, str], ...]:
     """Return the settings of the one server of some models."""
-    (server,) = servers(models, pools)
+    (server,) = servers(models, pools, no_image)
     return server.settings
+
+
+def no_image(_runtime: RuntimeName, _devices: Sequence[str]) -> Image | None:
+    """Return no image: settings do not depend on it."""
+    return None
 
 
 def test_ollama_with_a_resident_model() -> None:
@@ -249,7 +256,7 @@ def test_different_kv_types_are_different_servers() -> None:
         planned("ollama", kv_type="q8_0", model="e"),
     )
 
-    assert [one.models for one in servers(models, CARDS)] == [("some",), ("b", "e"), ("c",), ("d",)]
+    assert [one.models for one in servers(models, CARDS, no_image)] == [("some",), ("b", "e"), ("c",), ("d",)]
 
 
 # --- in a plan -----------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+from .web import WebError, asked
 
 TRIES = 6
 STALL_S = 1.0
 PIECE_BYTES = 1 << 14
-# A client of its own for each request would read the system's certificates each time.
-ASKING = httpx.Client(trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+OK, REDIRECT, BAD = 200, 307, 400
 
 _NAME = re.compile(r"(?:(?:([\w.:-]+)/)?([\w-]+)/)?([\w.-]+?)(?::([\w.-]+))?", re.ASCII)
 
@@ -156,14 +154,22 @@ class Fetch:
             self.parts.append(json.loads(path.read_text()))
         self.total = sum(part["Size"] for part in self.parts)
         if not self.parts:
-            answer = ASKING.head(self.url, follow_redirects=True)
-            if answer.status_code >= httpx.codes.BAD_REQUEST:
-                raise PullFault(f"{answer.status_code}: ")
-            self.total = int(answer.headers["Content-Length"])
+            self.total = self._size()
             for number, offset in enumerate(range(0, self.total, self.part_bytes)):
                 size = min(self.part_bytes, self.total - offset)
                 self.parts.append({"N": number, "Offset": offset, "Size": size, "Completed": 0})
                 self._note(self.parts[-1])
+
+    def _size(self) -> int:
+        url = self.url
+        for _ in range(TRIES):
+            with asked("HEAD", url) as answer:
+                if answer.status >= BAD:
+                    raise PullFault(f"{answer.status}: ")
+                if answer.status == OK:
+                    return int(answer.headers["Content-Length"])
+                url = answer.headers["Location"]
+        raise PullFault("stopped after 10 redirects")
 
     def run(self) -> None:
         """Fetch all parts, then give the blob its name. Its digest is checked later, by the pull."""
@@ -177,7 +183,7 @@ class Fetch:
                 for part in self.parts:
                     self._note_path(part).unlink()
                 self.partial.rename(self.path)
-        except PullFault as fault:
+        except (PullFault, WebError) as fault:
             self.error = str(fault)
         except OSError as error:
             self.error = f"write {self.partial}: {(error.strerror or str(error)).lower()}"
@@ -187,11 +193,11 @@ class Fetch:
     def _direct_url(self) -> str:
         end = time.monotonic() + self.deadline_s
         while time.monotonic() < end and not self.cancelled.wait(0.02):
-            answer = ASKING.get(self.url)
-            if answer.status_code == httpx.codes.TEMPORARY_REDIRECT:
-                return str(answer.headers["Location"])
-            if answer.status_code == httpx.codes.OK:
-                raise PullFault("http: no Location header in response")
+            with asked("GET", self.url) as answer:
+                if answer.status == REDIRECT:
+                    return str(answer.headers["Location"])
+                if answer.status == OK:
+                    raise PullFault("http: no Location header in response")
         raise PullFault("context deadline exceeded")
 
     def _part(self, part: dict[str, int], url: str) -> None:
@@ -213,21 +219,18 @@ class Fetch:
         wanted, got = part["Size"] - part["Completed"], 0
         headers = {"Range": f"bytes={start}-{part['Offset'] + part['Size'] - 1}"}
         try:
-            with (
-                ASKING.stream("GET", url, headers=headers, timeout=STALL_S) as answer,
-                self.partial.open("rb+") as file,
-            ):
+            with asked("GET", url, headers, STALL_S) as answer, self.partial.open("rb+") as file:
                 file.seek(start)
-                for piece in answer.iter_raw(PIECE_BYTES):
+                while piece := answer.read(PIECE_BYTES):
                     while self.stalled.is_set() and not self.cancelled.wait(0.02):
                         pass
-                    if self.cancelled.is_set() or answer.status_code >= httpx.codes.BAD_REQUEST:
+                    if self.cancelled.is_set() or answer.status >= BAD:
                         break
                     file.write(piece)
                     got = min(wanted, got + len(piece))
                     self.arrived[part["N"]] = got
-        except httpx.HTTPError as error:
-            return isinstance(error, httpx.TimeoutException)
+        except WebError as error:
+            return error.silent
         finally:
             self.arrived.pop(part["N"], None)
             part["Completed"] += got

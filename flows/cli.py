@@ -136,17 +136,20 @@ def provision(  # noqa: PLR0913  # its options
 @app.command()
 def status(*, as_json: Json = False) -> None:
     """Show what runs on this host."""
-    from tasks.effects.supervisord import Supervisord  # noqa: PLC0415  # XML-RPC, 0.1 s
+    from flows.running import running  # noqa: PLC0415  # XML-RPC and the engine's client, 0.3 s
     from tasks.record import history as journals  # noqa: PLC0415  # shares its name with a command
 
     settings = load()
-    supervisor = Supervisord(settings.state)
-    states = sorted(supervisor.states().values(), key=lambda one: one.name)
+    found = running(settings)
     good = journals.read(journals.journal(settings.state, settings.host)).last_good()
     addresses = {"prefect-server": settings.prefect_ui_url, **report.addresses(good)}
-    text = report.format_status(states, addresses, supervisor.pid(), time.time())
-    out(states, lambda: text, as_json=as_json)
-    hint("Next: pmoves down" if states else "Next: pmoves provision")
+    text = report.format_status(
+        found.processes, addresses, found.supervisor_pid, time.time(), found.containers
+    )
+    out((*found.processes, *found.containers), lambda: text, as_json=as_json)
+    if found.unseen:
+        hint(f"pmoves: {found.unseen}; what runs is untouched; start the engine, or look with `docker ps`.")
+    hint("Next: pmoves down" if found.processes or found.containers else "Next: pmoves provision")
 
 
 @app.command()
@@ -167,14 +170,19 @@ def history(
 
 @app.command()
 def down(*, as_json: Json = False) -> None:
-    """Stop every process that was started on this host. State and weights stay."""
+    """Stop every process and remove every container that was started on this host. State and weights stay."""
     from flows.host_run import host_lock  # noqa: PLC0415  # with supervisord's XML-RPC, 0.1 s
+    from flows.running import stop_containers  # noqa: PLC0415  # the same
     from tasks.effects.supervisord import Supervisord  # noqa: PLC0415  # the same
 
-    state = load().state
+    settings = load()
+    state = settings.state
     then = "stop that run first (Ctrl-C, or cancel it in Prefect), or wait for it"
     with host_lock(state, "pmoves down", then=then) if state.exists() else contextlib.nullcontext():
-        stopped = Supervisord(state).shutdown()
+        removed, left = stop_containers(settings) if state.exists() else ((), "")
+        stopped = removed + Supervisord(state).shutdown()
+    if left:
+        hint(f"pmoves: {left}; weights and state stay; start the engine, then `pmoves down` again.")
     out(stopped, lambda: f"stopped: {', '.join(stopped)}" if stopped else "nothing ran", as_json=as_json)
     hint("Next: pmoves provision")
 

@@ -25,7 +25,7 @@ def profile_list(*, as_json: Json = False) -> None:
     """List every profile."""
     from flows import chosen  # noqa: PLC0415  # small, but only these commands need it
 
-    shelf = catalogue.load(catalogue.DEFAULT)
+    shelf = catalogue.load(load().profiles)
     current = chosen.read(load().home)
     text = report.format_profiles(shelf, current)
     out(tuple(shelf.profiles.values()), lambda: text, as_json=as_json)
@@ -36,7 +36,7 @@ def profile_show(
     name: Annotated[str, typer.Argument(help="A profile's name.")], *, as_json: Json = False
 ) -> None:
     """Show what a profile is for, and what it wishes for."""
-    shelf = catalogue.load(catalogue.DEFAULT)
+    shelf = catalogue.load(load().profiles)
     profile = shelf.profiles[_known(name, shelf.profiles)]
     out(profile, lambda: report.format_profile(profile), as_json=as_json)
 
@@ -44,7 +44,7 @@ def profile_show(
 @profiles.command("detect")
 def profile_detect(*, as_json: Json = False) -> None:
     """Show which profiles fit this host, best first, and why the others do not."""
-    found = fits(catalogue.load(catalogue.DEFAULT), seen(load()))
+    found = fits(catalogue.load(load().profiles), seen(load()))
     out(found, lambda: report.format_fits(found), as_json=as_json)
     hint(f"Next: pmoves profile apply {next((one.profile for one in found if one.fits), AUTO)}")
 
@@ -58,7 +58,7 @@ def profile_apply(
     from flows.planning import past, planned  # noqa: PLC0415  # the same
 
     settings = load()
-    shelf = catalogue.load(catalogue.DEFAULT)
+    shelf = catalogue.load(load().profiles)
     _known(name, shelf.profiles)
     made = planned(settings, seen(settings), Wants(name), records=past(settings))
     path = chosen.write(settings.home, name)

@@ -80,7 +80,7 @@ class Fetch:
 
     def update(self, *, shipped: bool) -> tuple[Moved, ...]:
         """Move the pins."""
-        pins = Pins(weights.SHIPPED, weights.SHIPPED) if shipped else self._pins
+        pins = Pins(weights.shipped(self.settings), weights.shipped(self.settings)) if shipped else self._pins
         found = interruptible(
             self._ctx.stop,
             lambda: at_once(

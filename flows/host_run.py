@@ -21,8 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from flows.servers import front
 from flows.settings import Settings
 from tasks.contracts import Change, Event, Outcome, Plan, RunRecord, Sink, Stage, Timing
+from tasks.effects.containers import EngineError
 from tasks.effects.files import try_lock, write_atomic
 from tasks.effects.network import listener
 from tasks.effects.supervisord import Supervisord
@@ -35,6 +37,8 @@ from tasks.errors import (
     StoppedError,
     UsageError,
 )
+from tasks.serve.front.control import NAME as FRONT
+from tasks.serve.ledger import Ledger
 
 CONTROL_PLANE = ("prefect-server", "prefect-worker")
 """Processes that a failed run leaves up, so that its evidence can be read."""
@@ -76,6 +80,7 @@ class HostRun:
         self._timings: list[Timing] = []
         self._locks = ExitStack()
         self._before: dict[str, str] | None = None
+        self.ledger: Ledger | None = None
 
     def __enter__(self) -> Self:
         if self._changes_host:
@@ -91,11 +96,22 @@ class HostRun:
     ) -> None:
         self.stop.set()
         try:
+            self._settle_containers(undo=error is not None)
             if error is not None and self._changes_host and self.supervisor.snapshot() != self._before:
                 self.say("record", "undo", "going back to the processes of before this run")
                 self.supervisor.restore(self._before, keep=CONTROL_PLANE)
         finally:
             self._locks.close()
+
+    def _settle_containers(self, *, undo: bool) -> None:
+        """Undo what was done to containers, or make it final; neither keeps the rest from being done."""
+        if self.ledger is None:
+            return
+        try:
+            for failed in self.ledger.rollback() if undo else self.ledger.commit():
+                self.say("record", "undo", failed)
+        except (EngineError, ProvisionError) as failure:
+            self.say("record", "containers", f"what this run replaced could not be removed ({failure})")
 
     def say(self, stage: Stage, subject: str, message: str) -> None:
         """Tell who watches."""
@@ -224,9 +240,14 @@ def refuse_foreign_ports(plan: Plan, settings: Settings, supervisor: Supervisord
         PortTakenError: a port of the plan is taken, and not by a process of ours.
     """
     ours = {name for name, state in supervisor.states().items() if state.running}
-    wanted = [(f"model-{one.model}", one.port, "PMOVES_MODEL_PORT") for one in plan.models]
+    fronted = (
+        {one.port for one in front(settings, supervisor).backends().values()} if FRONT in ours else set()
+    )
+    wanted = [
+        (f"model-{one.model}", one.port, "PMOVES_MODEL_PORT") for one in plan.models if not one.external
+    ]
     for name, port, variable in [*wanted, ("gateway", settings.gateway_port, "PMOVES_GATEWAY_PORT")]:
-        if name not in ours and listener(port):
+        if name not in ours and port not in fronted and listener(port):
             raise PortTakenError(
                 f"port {port} on 127.0.0.1, planned for {name}, is taken by another program",
                 "nothing was downloaded or started",

@@ -42,7 +42,7 @@ AFTER = "start this command again when that one is done"
 
 def run_here(settings: Settings, wants: Wants, *, wait_minutes: int, quiet: bool) -> RunRecord:
     """Run the flow `provision` in this process."""
-    catalogue.load(catalogue.DEFAULT)
+    catalogue.load(settings.profiles)
     refuse_unwritable(settings.state)
     apply_to_libraries(settings)
     supervisor = Supervisord(settings.state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -15,12 +15,14 @@ from tasks import catalogue
 from tasks.contracts import Catalogue, HostFacts, Plan, RunRecord, RuntimeName, RuntimeOffer, StoreView
 from tasks.effects.pids import alive
 from tasks.plan.choose import Request, make_plan
+from tasks.plan.offers import offers
 from tasks.plan.request import parse_overrides
 from tasks.wording import listed
 
 if TYPE_CHECKING:
     from tasks.detect.look import Where
 
+OWN_APP = "Ollama's own app runs there, because no container gets its GPU"
 ANSWERING = "a container engine, the Hugging Face Hub and the Ollama library answer there"
 
 
@@ -36,13 +38,14 @@ def where(settings: Settings) -> Where:
         engine=settings.engine,
         hub=settings.hub,
         ollama_library=settings.ollama_library,
+        ollama=settings.ollama,
         proxies=settings.proxies,
     )
 
 
 def shelf(settings: Settings) -> Catalogue:
     """Return the shipped catalogue; it is parsed once for each version of its files."""
-    return catalogue.load_cached(catalogue.DEFAULT, settings.state / "catalogue.cache")
+    return catalogue.load_cached(settings.profiles, settings.state / "catalogue.cache")
 
 
 def past(settings: Settings) -> tuple[RunRecord, ...]:
@@ -67,34 +70,37 @@ def planned(
         facts: what was seen of this host.
         wants: what was asked for.
         records: earlier runs of this host: what they measured replaces estimates.
-        everything: plan with every runtime and cloud there is, also those that this version cannot use.
+        everything: plan as if a container engine answered, and with every cloud that has a key.
     """
     models = shelf(settings)
-    offered = all_offers() if everything else offers(facts)
-    request = asked(settings, wants, models, past_of_host=known(records, alive))
+    there = answering(facts) if everything else facts
+    offered = offers(there, ollama=settings.ollama_mode)
+    request = asked(settings, wants, models, past_of_host=_known(settings, records))
     view = cache_view(settings, models, offered)
     if not everything:
-        return make_plan(facts, models, offers=offered, store=view, request=replace(request, cloud=()))
-    plan = make_plan(answering(facts), models, offers=offered, store=view, request=request)
-    return replace(plan, assumed=(ANSWERING, *later(plan)))
+        return make_plan(there, models, offers=offered, store=view, request=replace(request, cloud=()))
+    plan = make_plan(there, models, offers=offered, store=view, request=request)
+    return replace(plan, assumed=(ANSWERING,))
+
+
+def _known(settings: Settings, records: Sequence[RunRecord]) -> Known:
+    """Return what earlier runs tell; the engine is asked about containers where there were some."""
+    if not any(one.server.container for record in records for one in record.verified):
+        return known(records, alive)
+    from flows.running import container_pids  # noqa: PLC0415  # the engine's client
+
+    return known(records, alive, container_pids(settings))
 
 
 def simulated(settings: Settings, facts: HostFacts, wants: Wants, *, assumed: Sequence[str]) -> Plan:
     """Plan a host that is not here, with every runtime that its hardware can use and an empty store."""
     models = shelf(settings)
-    request = asked(settings, wants, models, past_of_host=Known())
-    view = StoreView("its store", {})
-    plan = make_plan(facts, models, offers=all_offers(), store=view, request=request)
-    return replace(plan, assumed=(*assumed, *later(plan), *clouds(plan, request)))
-
-
-def later(plan: Plan) -> tuple[str, ...]:
-    """Say which of a plan's runtimes this version cannot start yet."""
-    from tasks.serve import runtimes  # noqa: PLC0415  # a host that is not here starts nothing
-
-    started = {one.name for one in runtimes.RUNTIMES}
-    missing = sorted({one.runtime for one in plan.models} - started)
-    return (f"a later version starts {listed(missing)}; this one does not yet",) if missing else ()
+    # What runs on this machine does not run there.
+    request = replace(asked(settings, wants, models, past_of_host=Known()), external=())
+    view, there = StoreView("its store", {}), answering(facts)
+    plan = make_plan(there, models, offers=offers(there), store=view, request=request)
+    app = (OWN_APP,) if any(one.external for one in plan.models) else ()
+    return replace(plan, assumed=(*assumed, *app, *clouds(plan, request)))
 
 
 def clouds(plan: Plan, request: Request) -> tuple[str, ...]:
@@ -132,6 +138,7 @@ def asked(settings: Settings, wants: Wants, models: Catalogue, *, past_of_host: 
         own_pids=past_of_host.pids,
         own_bytes=past_of_host.main_bytes,
         measured=past_of_host.footprints,
+        external=settings.external,
     )
 
 
@@ -158,16 +165,3 @@ def cache_view(
     ]
     with store_errors(settings.store, 0):
         return store.view(settings.store, usable)
-
-
-def offers(facts: HostFacts) -> Mapping[RuntimeName, RuntimeOffer]:
-    """Return which runtimes can be used on this host."""
-    from tasks.serve import runtimes  # noqa: PLC0415  # a host that is not here starts nothing
-
-    return {offer.name: offer for offer in runtimes.offers(facts)}
-
-
-def all_offers() -> Mapping[RuntimeName, RuntimeOffer]:
-    """Return an offer of every runtime; whether the hardware can use it is the planner's to say."""
-    names: tuple[RuntimeName, ...] = get_args(RuntimeName)
-    return {name: RuntimeOffer(name, available=True) for name in names}

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import replace
-from typing import Any, TypeVar, cast
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
@@ -19,8 +18,9 @@ from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
+from flows import servers, weights
 from flows import settings as settings_module
-from flows import weights
+from flows.chains import Chains
 from flows.evidence import markdown_run
 from flows.host_run import HostRun, refuse_foreign_ports
 from flows.hub_secret import with_token
@@ -46,30 +46,22 @@ from flows.wants import Wants
 from flows.watch import WATCHER, both, to_log
 from tasks.contracts import (
     Change,
+    HostFacts,
     Plan,
-    PlannedModel,
     PulledModel,
-    Route,
     RunRecord,
-    VerifiedServer,
 )
 from tasks.detect.task import detect
-from tasks.effects.http import Httpx
+from tasks.effects.http import Http, Httpx
 from tasks.errors import ProvisionError, WrongHostError
 from tasks.plan.request import AUTO
 from tasks.pull.resolve.verdict import demands, require
 from tasks.pull.sources.job import PullContext
-from tasks.pull.task import pull, resolve
+from tasks.pull.task import resolve
 from tasks.record import history
 from tasks.record.task import record as publish
 from tasks.route.process import RouteContext
-from tasks.route.task import route
-from tasks.serve.apply import ServeContext
-from tasks.serve.task import serve
-from tasks.verify.check import VerifyContext
-from tasks.verify.task import verify
-
-Record = TypeVar("Record")
+from tasks.serve.apply import recover, remove_unplanned
 
 PATIENCE_S = 30.0
 """How long a run that was stopped waits for its own threads before it undoes what they did."""
@@ -162,7 +154,7 @@ def _line(run: HostRun, seen: Seen, wants: Wants, artifact: ProgressArtifact, *,
     )
     seen.plan = plan = _resolved(run, plan, wants, fetching)
     with artifact if plan.download_bytes else contextlib.nullcontext():
-        _bring_up(run, seen, plan, fetching)
+        _bring_up(run, seen, facts, plan, fetching)
 
 
 def _resolved(run: HostRun, plan: Plan, wants: Wants, fetching: PullContext) -> Plan:
@@ -176,75 +168,48 @@ def _resolved(run: HostRun, plan: Plan, wants: Wants, fetching: PullContext) -> 
     return replace(plan, models=models, download_bytes=sum(one.download_bytes for one in models))
 
 
-def _bring_up(run: HostRun, seen: Seen, plan: Plan, fetching: PullContext) -> None:
-    """Pull, serve and verify every model, each chain at its own pace; then route to all of them.
-
-    The chain that takes longest begins first; how long is told by the bytes that are to come, and to load.
-    """
-    chains = _Chains(run, fetching)
+def _bring_up(run: HostRun, seen: Seen, facts: HostFacts, plan: Plan, fetching: PullContext) -> None:
+    """Pull, serve and verify every model, each chain at its own pace; then route to all of them."""
+    http = Httpx()
+    found = servers.containers(
+        run.settings, facts, plan, supervisor=run.supervisor, run=run.run, sink=run.sink
+    )
+    if found is not None:
+        run.ledger, seen.died = found.ledger, found.died
+    serving = servers.context(run.supervisor, http, containers=found, stop=run.stop, sink=run.sink)
+    recover(serving)
+    chains = Chains(run, plan, fetching=fetching, serving=serving, routing=_routing(run, http))
     try:
-        for model in sorted(plan.models, key=lambda one: (-one.download_bytes, -one.memory_bytes)):
-            chains.start(model)
-        seen.verified = tuple(future.result() for future in chains.verified)
+        chains.start()
+        seen.verified = tuple(one for future in chains.promoted for one in future.result())
         seen.route = chains.route(seen.verified).result()
-    except BaseException:
+    except BaseException as ended:
         run.stop.set()
         wait(chains.futures, timeout=PATIENCE_S)
+        if isinstance(ended, Exception) and (cause := chains.failure()) is not None:
+            raise cause from ended
         raise
     finally:
         seen.pulled = _results(chains.pulled)
     seen.changes = (
         *(one.change for one in seen.pulled),
-        *(one.server.change for one in seen.verified),
+        *dict.fromkeys(one.server.change for one in seen.verified),
         seen.route.change,
-        *_remove_unplanned(run, seen.verified),
+        *_remove_unplanned(run, plan),
+        *remove_unplanned(serving),
     )
 
 
-def later(future: PrefectFuture[Record]) -> Record:
-    """Let a task take another's future: Prefect puts the result in its place, types do not know."""
-    return cast("Record", future)
-
-
-class _Chains:
-    """The tasks of one run: a chain a model, and the gateway at their end."""
-
-    def __init__(self, run: HostRun, fetching: PullContext) -> None:
-        settings, http = run.settings, Httpx()
-        self.pulled: list[PrefectFuture[PulledModel]] = []
-        self.verified: list[PrefectFuture[VerifiedServer]] = []
-        self.futures: list[PrefectFuture[Any]] = []
-        self._run = run
-        self._pulling = fetching
-        self._serving = ServeContext(run.supervisor, http, sys.executable, stop=run.stop, sink=run.sink)
-        self._verifying = VerifyContext(http, stop=run.stop, sink=run.sink)
-        self._routing = RouteContext(
-            supervisor=run.supervisor,
-            http=http,
-            python=sys.executable,
-            folder=settings.state / "gateway",
-            port=settings.gateway_port,
-            stop=run.stop,
-            sink=run.sink,
-        )
-
-    def start(self, model: PlannedModel) -> None:
-        """Begin one model's chain; each task starts when the one before it has its result."""
-        settings = self._run.settings
-        pulled = pull.submit(
-            model, weights.places(settings), weights.server(settings), self._pulling, self._run.timed
-        )
-        server = serve.submit(later(pulled), self._serving, self._run.timed)
-        answers = verify.submit(later(server), self._verifying, self._run.timed)
-        self.pulled.append(pulled)
-        self.verified.append(answers)
-        self.futures += [pulled, server, answers]
-
-    def route(self, verified: tuple[VerifiedServer, ...]) -> PrefectFuture[Route]:
-        """Begin the gateway's task."""
-        future = route.submit(verified, self._routing, self._run.timed)
-        self.futures.append(future)
-        return future
+def _routing(run: HostRun, http: Http) -> RouteContext:
+    return RouteContext(
+        supervisor=run.supervisor,
+        http=http,
+        python=sys.executable,
+        folder=run.settings.state / "gateway",
+        port=run.settings.gateway_port,
+        stop=run.stop,
+        sink=run.sink,
+    )
 
 
 def _results(futures: list[PrefectFuture[PulledModel]]) -> tuple[PulledModel, ...]:
@@ -252,9 +217,9 @@ def _results(futures: list[PrefectFuture[PulledModel]]) -> tuple[PulledModel, ..
     return tuple(future.result() for future in futures if future.state.is_completed())
 
 
-def _remove_unplanned(run: HostRun, verified: tuple[VerifiedServer, ...]) -> tuple[Change, ...]:
-    """Stop model servers that an earlier plan wanted and this one does not; the gateway left them already."""
-    wanted = {one.server.name for one in verified}
+def _remove_unplanned(run: HostRun, plan: Plan) -> tuple[Change, ...]:
+    """Stop processes that an earlier plan wanted and this one does not; the gateway left them already."""
+    wanted = {f"model-{one.model}" for one in plan.models if one.runtime == "embedded"}
     extra = [name for name in run.supervisor.states() if name.startswith("model-") and name not in wanted]
     for name in extra:
         run.supervisor.stop(name)

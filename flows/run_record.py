@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from prefect.runtime import flow_run
 
 from flows.host_run import HostRun, changed
 from flows.settings import Settings
-from tasks.contracts import Change, HostFacts, Plan, PulledModel, Route, RunRecord, VerifiedServer
+from tasks.contracts import Change, HostFacts, Plan, PulledModel, Route, RunRecord, ServerLog, VerifiedServer
 from tasks.record import history
 
 
@@ -22,6 +23,7 @@ class Seen:
     verified: tuple[VerifiedServer, ...] = ()
     route: Route | None = None
     changes: tuple[Change, ...] = ()
+    died: Sequence[ServerLog] = ()
 
 
 def record_of(
@@ -39,6 +41,7 @@ def record_of(
         pulled=seen.pulled,
         verified=seen.verified,
         route=seen.route,
+        logs=tuple(seen.died),
     )
 
 

@@ -11,7 +11,6 @@ import msgspec
 from flows.planning import past, planned, shelf, simulated
 from flows.settings import Settings
 from flows.wants import Wants, parse_rate
-from tasks import catalogue
 from tasks.contracts import (
     Catalogue,
     Downloads,
@@ -40,8 +39,12 @@ from tasks.wording import meant
 
 KEPT_RECORDS = 5
 """Weights of this many good runs stay: the last one, and those to go back to."""
-SHIPPED = catalogue.DEFAULT / FILE_NAME
 NOTHING = "nothing was downloaded"
+
+
+def shipped(settings: Settings) -> Path:
+    """Return the lock that ships beside the catalogue."""
+    return settings.profiles / FILE_NAME
 
 
 def pins(settings: Settings, wants: Wants) -> Pins:
@@ -50,7 +53,7 @@ def pins(settings: Settings, wants: Wants) -> Pins:
     Raises:
         UsageError: a lock file, or the index of the export, cannot be read.
     """
-    made = Pins(SHIPPED, settings.state / FILE_NAME)
+    made = Pins(shipped(settings), settings.state / FILE_NAME)
     if wants.weights_from:
         from tasks.pull.export import read_index  # noqa: PLC0415  # only where there is an export
 
@@ -64,9 +67,10 @@ def places(settings: Settings) -> Places:
     return Places(settings.store, settings.ollama_models, settings.ollama_library)
 
 
-def server(settings: Settings) -> Server:
-    """Return the Ollama that pulls."""
-    return Server(settings.ollama, settings.ollama_models)
+def server(settings: Settings, *, own: bool = False) -> Server:
+    """Return the Ollama that pulls: one that already runs, or (`own`) a container of ours."""
+    folder = settings.ollama_models
+    return Server(settings.ollama, (folder or settings.home / ".ollama" / "models") if own else folder)
 
 
 def context(

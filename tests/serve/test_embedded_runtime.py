@@ -1,4 +1,4 @@
-"""What the runtime asks of the supervisor, and what runtimes are on offer."""
+"""What the runtime asks of the supervisor."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import pytest
 
 from tasks.contracts import Change, PulledModel
 from tasks.serve.embedded.options import Limits, parse
-from tasks.serve.runtimes import embedded, offers
+from tasks.serve.runtimes import embedded
 from tests.conftest import planned
-from tests.lab.hosts import make_host
 
 
 def pulled(**changes: object) -> PulledModel:
@@ -65,32 +64,6 @@ def test_what_the_plan_leaves_open_is_not_passed() -> None:
     options = parse(embedded.process(pulled(dimensions=None, max_tokens=None), "python").command[3:])
 
     assert (None, Limits().max_tokens) == (options.dimensions, options.limits.max_tokens)
-
-
-def test_addresses() -> None:
-    """The base URL is what an OpenAI client takes."""
-    assert "http://127.0.0.1:7990/v1" == embedded.base_url(planned(7990))
-
-
-@pytest.mark.parametrize(
-    ("engine", "reason"),
-    [(True, "this version does not run containers yet"), (False, "no container engine answers (no socket)")],
-)
-def test_offers(engine: bool, reason: str) -> None:  # noqa: FBT001  # a case
-    """Embedded is there, the others say why they are not."""
-    made = {offer.name: offer for offer in offers(make_host(engine=engine))}
-
-    assert {"embedded", "ollama", "llama.cpp", "tei", "vllm", "speaches"} == set(made)
-    assert made.pop("embedded").available
-    assert {(False, reason)} == {(offer.available, offer.reason) for offer in made.values()}
-
-
-def test_no_offer_where_the_engine_is_not_built() -> None:
-    """Another processor is refused with its name."""
-    host = make_host()
-    arm = replace(host, system=replace(host.system, architecture="aarch64"))
-
-    assert "its engine is not built for aarch64" == embedded.offer(arm).reason
 
 
 @pytest.mark.parametrize(

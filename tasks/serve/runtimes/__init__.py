@@ -14,17 +14,15 @@ They only describe. What is done about it is in `tasks.serve.hosts`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, get_args
+from typing import Protocol
 
 from tasks.contracts import (
-    HostFacts,
     PlannedModel,
     PlannedServer,
     ProcessSpec,
     PulledModel,
     RerankApi,
     RuntimeName,
-    RuntimeOffer,
 )
 from tasks.effects.http import Http
 from tasks.serve.runtimes import embedded, external, llama_cpp, ollama, speaches, tei, vllm
@@ -91,14 +89,3 @@ class Outside(Speaks, Loads, Protocol):
 PROCESSES: tuple[Process, ...] = (embedded,)
 CONTAINERS: tuple[Container, ...] = (ollama, llama_cpp, tei, vllm, speaches)
 OUTSIDE: tuple[Outside, ...] = (ollama, external)
-
-RUNTIMES = PROCESSES
-
-
-def offers(facts: HostFacts) -> tuple[RuntimeOffer, ...]:
-    """Return an offer for every runtime that the catalogue may name."""
-    names: tuple[RuntimeName, ...] = get_args(RuntimeName)
-    return tuple(
-        RuntimeOffer(name, available=name == "embedded" and facts.system.architecture == "x86_64", reason="-")
-        for name in names
-    )

@@ -1,0 +1,82 @@
+"""What serving needs from outside, gathered: the engine, the front, and where everything lies.
+
+<state>/front/             the table and the socket of the front
+<state>/images.lock.json   digests of images that this host resolved
+<state>/hubs/<server>/     a small cache that speaches is shown
+<state>/logs/<run>/        last words of servers that died
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+from flows.settings import Settings
+from tasks.contracts import Event, HostFacts, Plan, Sink, Unknown
+from tasks.detect.accelerators import accelerators
+from tasks.detect.host import memory
+from tasks.detect.root import Root
+from tasks.effects.containers.engine import Engine, owner_of
+from tasks.effects.http import Http
+from tasks.effects.processes import Supervisor
+from tasks.serve.context import Containers, ServeContext
+from tasks.serve.front.control import Front
+from tasks.serve.ledger import Ledger
+from tasks.serve.wanted import Places
+
+
+def front(settings: Settings, supervisor: Supervisor) -> Front:
+    """Return what keeps the stable ports of this host's servers."""
+    return Front(settings.state / "front", supervisor, sys.executable)
+
+
+def engine(settings: Settings) -> Engine:
+    """Return the container engine of this host; it is not asked yet."""
+    from tasks.effects.containers.docker import Docker  # noqa: PLC0415  # not every host has an engine
+
+    return Docker(settings.engine, owner_of(settings.host, settings.state))
+
+
+def ollama_folder(settings: Settings) -> Path:
+    """Return where our Ollama keeps its models: where any other on this host would."""
+    return settings.ollama_models or settings.home / ".ollama" / "models"
+
+
+def containers(
+    settings: Settings, facts: HostFacts, plan: Plan, *, supervisor: Supervisor, run: str, sink: Sink
+) -> Containers | None:
+    """Return what a run needs for containers; None on a host without an engine."""
+    if not facts.container_engine.answers:
+        return None
+    asked, kept = engine(settings), front(settings, supervisor)
+    ledger = Ledger(asked, kept, lambda server, text: sink(Event("serve", server, text)))
+    return Containers(
+        engine=asked,
+        front=kept,
+        ledger=ledger,
+        facts=facts,
+        servers={one.name: one for one in plan.servers if one.image is not None},
+        models=plan.models,
+        places=Places(settings.store, ollama_folder(settings), settings.state),
+        pins=settings.state / "images.lock.json",
+        logs=settings.state / "logs" / run,
+        devices=lambda: accelerators(Root(Path("/"))),
+        available_bytes=_available,
+    )
+
+
+def _available() -> int | Unknown:
+    return memory(Root(Path("/"))).available_bytes
+
+
+def context(
+    supervisor: Supervisor,
+    http: Http,
+    *,
+    containers: Containers | None,
+    stop: threading.Event,
+    sink: Sink,
+) -> ServeContext:
+    """Return what a run's servers need."""
+    return ServeContext(supervisor, http, sys.executable, stop=stop, sink=sink, containers=containers)

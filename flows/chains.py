@@ -59,16 +59,30 @@ class Chains:
         groups: dict[str, list[PlannedModel]] = {}
         for model in sorted(self._plan.models, key=lambda one: (-one.download_bytes, -one.memory_bytes)):
             groups.setdefault(model.server or model.model, []).append(model)
+        pulled = self._start_images()
         for name, models in groups.items():
-            self._start_server(name, models)
+            self._start_server(name, models, pulled.get(name))
 
-    def _start_server(self, name: str, models: list[PlannedModel]) -> None:
-        pulled_image: PrefectFuture[str] | None = None
-        through: PrefectFuture[str] | None = None
+    def _start_images(self) -> dict[str, PrefectFuture[str]]:
+        """Begin to pull each image once; return what to wait for, by server."""
         containers = self._serving.containers
-        if containers is not None and name in containers.servers:
-            pulled_image = self._kept(image.submit(name, self._serving, self._run.timed))
-        if pulls_itself(models[0]) and containers is not None:
+        if containers is None:
+            return {}
+        users: dict[str, list[str]] = {}
+        for name, server in containers.servers.items():
+            if server.image is not None:
+                users.setdefault(server.image.reference, []).append(name)
+        found: dict[str, PrefectFuture[str]] = {}
+        for reference, names in users.items():
+            future = self._kept(image.submit(reference, tuple(names), self._serving, self._run.timed))
+            found |= dict.fromkeys(names, future)
+        return found
+
+    def _start_server(
+        self, name: str, models: list[PlannedModel], pulled_image: PrefectFuture[str] | None
+    ) -> None:
+        through: PrefectFuture[str] | None = None
+        if pulls_itself(models[0]) and self._serving.containers is not None:
             begun = prepare.submit(models[0], _maybe(pulled_image), self._serving, self._run.timed)
             through = self._kept(begun)
         verified: list[PrefectFuture[VerifiedServer]] = []

@@ -25,17 +25,17 @@ def may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:  # noqa: ANN
 
 @task(
     name="image",
-    task_run_name="image-{server}",
+    task_run_name="image-{reference}",
     cache_policy=NO_CACHE,
     retries=2,
     retry_delay_seconds=[5, 30],
     retry_jitter_factor=0.5,
     retry_condition_fn=may_help,
 )
-def image(server: str, ctx: apply.ServeContext, timed: Timed) -> str:
-    """Run `apply.fetch_image` as a Prefect task."""
-    with timed("pull", f"image of {server}"):
-        return apply.fetch_image(server, ctx)
+def image(reference: str, servers: tuple[str, ...], ctx: apply.ServeContext, timed: Timed) -> str:
+    """Run `apply.fetch_image` as a Prefect task, for all servers of one image."""
+    with timed("pull", f"image {reference}"):
+        return [apply.fetch_image(server, ctx) for server in servers][-1]
 
 
 @task(name="prepare", task_run_name="prepare-{planned.server}", cache_policy=NO_CACHE)

@@ -313,9 +313,15 @@ class FakeEngine(BaseHTTPRequestHandler):
     silent: threading.Event | None = None
     digests: tuple[str, ...] = ()
     tagged: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+    drops: bool = False
 
     def do_GET(self) -> None:
         """Tell a version, and about an image."""
+        type(self).asked += (self.path,)
+        if self.drops:
+            self.close_connection = True
+            return
         body: object = {"ApiVersion": "1.41", "Version": "20.10"}
         if "/images/" in self.path:
             body = {"RepoDigests": list(self.digests)}
@@ -419,3 +425,31 @@ def test_an_engine_that_never_answers_is_left(
 
     eventually(lambda: not any(one.name == "image pull" for one in threading.enumerate()), within_s=10)
     engine.silent.set()
+
+
+def test_an_engine_may_take_its_time_to_answer(fake: tuple[Docker, type[FakeEngine]]) -> None:
+    """As long as a stream may be quiet."""
+    docker, engine = fake
+    engine.stream, engine.silent = chunked(*whole()), threading.Event()
+    threading.Timer(0.6, engine.silent.set).start()
+
+    docker.pull(IMAGE, on_bytes=nothing, quiet_s=20)
+
+    assert engine.tagged
+
+
+def test_an_engine_that_went_away_is_asked_for_its_version_again(
+    fake: tuple[Docker, type[FakeEngine]],
+) -> None:
+    """What comes back may be another release."""
+    docker, engine = fake
+    docker.has_image(IMAGE)
+    docker.has_image(IMAGE)
+    before = engine.asked.count("/version")
+    engine.drops = True
+    with pytest.raises(EngineGoneError):
+        docker.has_image(IMAGE)
+    engine.drops = False
+
+    assert docker.has_image(IMAGE)
+    assert (1, 2) == (before, engine.asked.count("/version"))

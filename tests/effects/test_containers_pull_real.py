@@ -149,13 +149,17 @@ def test_damage_is_an_error_though_an_older_image_has_the_name(
     assert containers.has_image(image)
 
 
-def test_a_registry_that_stalls_ends_the_pull(containers: Docker, registry_lab: RegistryLab) -> None:
-    """The engine waits for ever; this does not, and the next try goes on."""
+def test_a_registry_that_stalls_ends_the_pull(
+    containers: Docker, registry_lab: RegistryLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine waits for ever; this does not, leaves nobody waiting, and the next try goes on."""
+    monkeypatch.setattr("tasks.effects.containers.docker.SPARE_S", 600.0)
     image = fresh(registry_lab, 4 * MB)
     with SlowDoor(registry_lab.port) as door:
         door.stall_after(2 * MB)
         with pytest.raises(EngineGoneError, match=r"^the pull did not move for 1 s$"):
             containers.pull(through(door, image), on_bytes=nothing, quiet_s=1.0)
+        eventually(lambda: not any(one.name == "image pull" for one in threading.enumerate()))
 
         door.heal()
         containers.pull(through(door, image), on_bytes=nothing)

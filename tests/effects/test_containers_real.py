@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import docker
 import pytest
 
 from tasks.contracts import ContainerState, GpuAccess, Mount
@@ -479,6 +480,25 @@ def test_two_clients_at_once_get_one_container_and_one_network(
         one.join()
 
     assert ["created", "taken", "taken", "taken"] == sorted(results)
+    assert 1 == len(client.networks(names=["pmoves"]))
+
+
+def test_a_network_that_another_makes_first_is_used(
+    engine_lab: EngineLab, containers: Docker, busybox_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the making."""
+    client = engine_lab.client()
+    for one in client.networks(names=["pmoves"]):
+        client.remove_network(one["Id"])
+    real = docker.APIClient.create_network
+
+    def twice(self: docker.APIClient, *args: object, **named: object) -> object:
+        real(self, *args, **named)  # type: ignore[arg-type]
+        return real(self, *args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(docker.APIClient, "create_network", twice)
+
+    assert containers.create(shell_spec(busybox_image, ""), host_port=free_port())
     assert 1 == len(client.networks(names=["pmoves"]))
 
 

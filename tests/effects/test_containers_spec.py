@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from tasks.effects.containers import EngineInfo
 from tasks.effects.containers.docker_spec import container_body, has_init, unfit
 from tasks.effects.containers.engine import labels, owner_of, spec_hash
 
+ROOT = Path(__file__).parents[2]
 IMAGE = f"ghcr.io/x/y@sha256:{'a' * 64}"
 SPEC = ContainerSpec(
     name="pmoves-llm",
@@ -219,3 +222,15 @@ def test_the_hash_is_of_all_but_name_and_memory() -> None:
 def test_two_state_folders_are_two_owners() -> None:
     """On one host, or with one folder's name on two."""
     assert 3 == len({owner_of("a", Path("/x")), owner_of("a", Path("/y")), owner_of("b", Path("/x"))})
+
+
+def test_the_sdk_is_loaded_when_an_engine_is_asked() -> None:
+    """Not before: it takes half a second that most commands need not pay."""
+    look = (
+        "import sys; from tasks.effects.containers import memory; "
+        "from tasks.effects.containers.docker import Docker; "
+        "Docker('unix:///x', 'me').close(); print(sorted({'docker', 'requests'} & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert "[]\n" == told.stdout

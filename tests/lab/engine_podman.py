@@ -71,7 +71,16 @@ class PodmanLab:
             CONTAINERS_REGISTRIES_CONF=str(registries),
         )
         places = [f"--{one}={self._folder}/{one}" for one in ("root", "runroot", "tmpdir")]
-        command = ["podman", *places, "system", "service", "--time=0", self.address]
+        command = [
+            "setpriv",
+            "--pdeathsig=TERM",
+            "podman",
+            *places,
+            "system",
+            "service",
+            "--time=0",
+            self.address,
+        ]
         with (self._folder / "podman.log").open("ab") as log:
             self._service = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         self._await_answer()

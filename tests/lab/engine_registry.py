@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import io
 import json
+import platform
 import shutil
 import socket
 import subprocess
@@ -66,7 +67,7 @@ class RegistryLab:
         path = self._folder / "registry.json"
         path.write_text(json.dumps(config))
         with (self._folder / "registry.log").open("ab") as log:
-            command = ("docker-registry", "serve", str(path))
+            command = ("setpriv", "--pdeathsig=TERM", "docker-registry", "serve", str(path))
             self._server = subprocess.Popen(command, stdout=log, stderr=log, env=clean_environment())
         self._await_answer()
         return self
@@ -88,7 +89,7 @@ class RegistryLab:
         """Put an image of tar files there; return its pinned reference."""
         described = [self._upload(name, layer, LAYER) for layer in layers]
         body = {
-            "architecture": ARCHITECTURES.get(_machine(), _machine()),
+            "architecture": ARCHITECTURES[platform.machine()],
             "os": "linux",
             "config": {"Cmd": list(command), "Env": list(environment), **config},
             "rootfs": {"type": "layers", "diff_ids": [one["digest"] for one in described]},
@@ -255,9 +256,3 @@ def _digest(data: bytes | Path) -> str:
         return f"sha256:{hashlib.sha256(data).hexdigest()}"
     with data.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def _machine() -> str:
-    import platform  # noqa: PLC0415
-
-    return platform.machine()

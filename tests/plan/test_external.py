@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from tasks.contracts import Plan, RunRecord, RuntimeName, RuntimeOffer, Service, StoreView, Use, Wish
@@ -14,6 +15,7 @@ from tasks.plan.request import External, Request, parse_overrides
 from tests.lab.bundles import ALL_OFFERS, decoder, encoder, shelf_of
 from tests.lab.hosts import device, make_host
 
+TEI = "ghcr.io/huggingface/text-embeddings-inference"
 URL, OLLAMA = "http://127.0.0.1:8000/v1", "http://127.0.0.1:11434"
 SHELF = shelf_of(
     (
@@ -197,3 +199,47 @@ def test_it_is_used_where_no_image_would_be() -> None:
     made = make_plan(facts, SHELF, offers=THEIRS, store=view, request=request)
 
     assert {one.device for one in made.models if one.runtime == "ollama"} == {"gpu0"}
+
+
+def test_its_kv_type_is_not_turned_to_make_room() -> None:
+    """Ours would take q8_0 where f16 does not fit; the other gets a shorter context instead."""
+    sizes = range(3650, 4000, 10)
+    ours = {one.kv_type for mib in sizes for one in plan(mib=mib).models if one.runtime == "ollama"}
+    theirs = {
+        one.kv_type for mib in sizes for one in plan(offers=THEIRS, mib=mib).models if one.runtime == "ollama"
+    }
+
+    assert ours == {"f16", "q8_0"}
+    assert theirs == {"f16"}
+
+
+def test_two_roles_with_one_model_stay_on_its_one_server() -> None:
+    """A server of ours that has a model already gets a second one beside it; theirs cannot."""
+    shelf = shelf_of(
+        (decoder("chat", roles=("llm", "code"), sizes_mib=(3000,)),),
+        (
+            Wish(role="llm", models=("chat",), context=8192, may=()),
+            Wish(role="code", models=("chat",), context=4096, may=()),
+        ),
+    )
+    request, view = Request("lab"), StoreView("/store", {})
+    theirs = make_plan(FACTS, shelf, offers=THEIRS, store=view, request=request)
+    ours = make_plan(FACTS, shelf, offers=ALL_OFFERS, store=view, request=request)
+
+    assert [one.name for one in theirs.servers] == ["ollama-external"]
+    assert len(ours.servers) == 2
+
+
+def test_another_image_is_another_server() -> None:
+    """As after a release that names a new one."""
+    made = plan()
+    older = tuple(
+        replace(one, image=msgspec.structs.replace(one.image, tag="0.1") if one.image else None)
+        for one in made.servers
+    )
+    last = RunRecord("r", "1", "h", "t", 1, "changed", "", "f", "lab", plan=replace(made, servers=older))
+    found = {one.resource: one for one in difference(made, last)}
+    tei = found["server model-vectors"]
+
+    assert tei.kind == "replace"
+    assert tei.reason == f"image {TEI}:0.1 → {TEI}:86-1.9.3"

@@ -28,7 +28,7 @@ def free_port() -> int:
 
 
 def host_environment(folder: Path, cache: Path, *, prefect_port: int) -> dict[str, str]:
-    """Return the environment of one simulated host: its own state, ports and server, and no Hub."""
+    """Return the environment of one simulated host: its own state, ports and server, no engine and no Hub."""
     folder.mkdir(parents=True, exist_ok=True)
     return clean_environment(
         HOME=str(folder),
@@ -37,6 +37,7 @@ def host_environment(folder: Path, cache: Path, *, prefect_port: int) -> dict[st
         PMOVES_GATEWAY_PORT=str(free_port()),
         PMOVES_MODEL_PORT=str(free_port()),
         PMOVES_OLLAMA_LIBRARY="http://127.0.0.1:9/",
+        DOCKER_HOST="unix:///nowhere/docker.sock",
         HF_ENDPOINT="http://127.0.0.1:9",
         HF_HUB_CACHE=str(cache),
         PREFECT_API_URL=f"http://127.0.0.1:{prefect_port}/api",

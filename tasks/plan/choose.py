@@ -75,7 +75,8 @@ def make_plan(
         NoRoomError: the store's disk cannot hold what is still missing, or an override does not fit.
         RefusedError: with `strict`, a role would be changed or dropped; or no role is left.
     """
-    profile, why = chosen_profile(facts, catalogue, request)
+    outside = any(one.external for one in offers.values())
+    profile, why = chosen_profile(facts, catalogue, request, outside=outside)
     check_external(request)
     wished = tuple(wish.role for wish in profile.bundle)
     profile = profile.without({one.role for one in request.external})

@@ -41,15 +41,23 @@ def fit(profile: Profile, facts: HostFacts) -> Fit:
     return Fit(profile.name, fits=True, score=_score(profile.match, facts), why=_has(profile.match, facts))
 
 
-def chosen_profile(facts: HostFacts, catalogue: Catalogue, request: Request) -> tuple[Profile, str]:
+def chosen_profile(
+    facts: HostFacts, catalogue: Catalogue, request: Request, *, outside: bool = False
+) -> tuple[Profile, str]:
     """Return the profile to plan with, and why.
+
+    Args:
+        facts: the host.
+        catalogue: its profiles.
+        request: the profile's name, or that the best one is wanted.
+        outside: whether servers that already run take the place of a container engine.
 
     Raises:
         UnknownProfileError: there is no profile of that name.
         HardwareMissingError: its hardware is not here, and no risk is accepted.
     """
     if request.profile == AUTO:
-        return _automatic(facts, catalogue)
+        return _automatic(facts, catalogue, outside=outside)
     profile = catalogue.profiles.get(request.profile)
     if profile is None:
         names = [AUTO, *catalogue.profiles]
@@ -77,12 +85,12 @@ def best_fit(facts: HostFacts, catalogue: Catalogue) -> Fit | None:
     return next((one for one in found if one.profile != EMBEDDED), found[0] if found else None)
 
 
-def _automatic(facts: HostFacts, catalogue: Catalogue) -> tuple[Profile, str]:
+def _automatic(facts: HostFacts, catalogue: Catalogue, *, outside: bool) -> tuple[Profile, str]:
     best = best_fit(facts, catalogue)
     silent = [
         f"no {one.name} answers ({one.detail})"
         for one in (facts.container_engine, facts.hub)
-        if not one.answers
+        if not one.answers and not (outside and one is facts.container_engine)
     ]
     if silent and EMBEDDED in catalogue.profiles:
         hardware = f"; by its hardware this host is {best.profile}" if best else ""

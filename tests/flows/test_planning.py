@@ -140,6 +140,16 @@ def test_without_an_engine_an_ollama_that_runs_is_used(tmp_path: Path) -> None:
     assert made.warnings[-1].startswith(f"Ollama at {OLLAMA} is not ours:")
 
 
+def test_an_ollama_that_runs_makes_more_of_a_host_than_the_embedded_profile(tmp_path: Path) -> None:
+    """Its hardware chooses the profile, as with an engine; with neither, this program is all there is."""
+    with_ollama = planned(settings(tmp_path), host(engine=False, ollama=True), Wants("auto"))
+    without = planned(settings(tmp_path), host(engine=False), Wants("auto"))
+
+    assert with_ollama.profile == "cpu-only"
+    assert "ollama" in runtimes(with_ollama)
+    assert (without.profile, runtimes(without)) == ("embedded", {"embedded"})
+
+
 @pytest.mark.parametrize(
     ("mode", "external"), [("auto", ""), ("own", ""), ("external", OLLAMA)], ids=["auto", "own", "external"]
 )

@@ -2,7 +2,7 @@
 
 xllamacpp is llama.cpp's own server (https://github.com/xorbitsai/xllamacpp) in a wheel without CUDA, of 34
 MB: `python3.11 -m venv .cache/llama && .cache/llama/bin/pip install xllamacpp==2026.10.11549`. It has no
-command line; the flags are checked where a `llama-server` is on the PATH.
+command line; the flags are checked where a `llama-server` is on the PATH or beside that Python.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.lab.play import llama_flags
 from tests.lab.play.starting import Playing
 
 PYTHON = ROOT / ".cache/llama/bin/python"
-BINARY = shutil.which("llama-server")
+BINARY = shutil.which("llama-server") or shutil.which("llama-server", path=str(PYTHON.parent))
 TOKENS = 512
 pytestmark = pytest.mark.real
 needs_llama = pytest.mark.skipif(not PYTHON.exists(), reason=f"no llama.cpp: {PYTHON} has no xllamacpp")
@@ -245,7 +245,7 @@ def test_planned_flags_are_ones_that_are_known(files: dict[str, Path], role: str
     assert "m" == llama_flags.parse(arguments(role, files["chat"]))["--alias"]
 
 
-@pytest.mark.skipif(BINARY is None, reason="no llama-server on the PATH")
+@pytest.mark.skipif(BINARY is None, reason=f"no llama-server on the PATH or in {PYTHON.parent}")
 @pytest.mark.parametrize("role", ["llm", "reranker", "embeddings"])
 def test_the_real_program_takes_the_planned_flags(files: dict[str, Path], role: str) -> None:
     """llama-server starts with them, and is ready."""
@@ -268,7 +268,7 @@ def test_the_real_program_takes_the_planned_flags(files: dict[str, Path], role: 
     assert "offloaded" in log or "n_slots" in log
 
 
-@pytest.mark.skipif(BINARY is None, reason="no llama-server on the PATH")
+@pytest.mark.skipif(BINARY is None, reason=f"no llama-server on the PATH or in {PYTHON.parent}")
 @pytest.mark.parametrize(
     "words", [("--foo",), ("--ctx-size",), ("--ctx-size", "x"), ("--model", "/nowhere.gguf")]
 )

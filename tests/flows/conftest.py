@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.engine_fixtures import engine_lab, registry_lab
 from tests.lab.host import LabHost
+
+__all__ = ["engine_lab", "registry_lab"]
 
 
 @pytest.fixture(scope="session")

@@ -245,6 +245,7 @@ def test_planned_flags_are_ones_that_are_known(files: dict[str, Path], role: str
     assert "m" == llama_flags.parse(arguments(role, files["chat"]))["--alias"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BINARY is None, reason=f"no llama-server on the PATH or in {PYTHON.parent}")
 @pytest.mark.parametrize("role", ["llm", "reranker", "embeddings"])
 def test_the_real_program_takes_the_planned_flags(files: dict[str, Path], role: str) -> None:
@@ -268,6 +269,7 @@ def test_the_real_program_takes_the_planned_flags(files: dict[str, Path], role: 
     assert "offloaded" in log or "n_slots" in log
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BINARY is None, reason=f"no llama-server on the PATH or in {PYTHON.parent}")
 @pytest.mark.parametrize(
     "words", [("--foo",), ("--ctx-size",), ("--ctx-size", "x"), ("--model", "/nowhere.gguf")]

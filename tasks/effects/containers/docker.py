@@ -144,10 +144,17 @@ class Docker:
         body = container_body(spec, owner=self._owner, host_port=host_port, init=has_init(answer, info))
         try:
             with self._asking() as client:
-                from tasks.effects.containers.docker_network import ensure_network  # noqa: PLC0415  # the same
+                from tasks.effects.containers.docker_network import (  # noqa: PLC0415  # the same
+                    ensure_network,
+                    unambiguous,
+                )
 
                 ensure_network(client, self._owner)
-                made: dict[str, Any] = client.create_container_from_config(body, spec.name)  # type: ignore[no-untyped-call]
+                made: dict[str, Any] = unambiguous(
+                    client,
+                    self._owner,
+                    lambda: client.create_container_from_config(body, spec.name),  # type: ignore[no-untyped-call]
+                )
                 return inspected(client.inspect_container(str(made["Id"])))
         except EngineGoneError:
             self._remove_half_made(spec.name)

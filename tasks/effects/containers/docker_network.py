@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from docker.errors import APIError, NotFound
 
 from tasks.effects.containers.docker_client import APIClient
 from tasks.effects.containers.engine import LABEL, NETWORK, NotOursError
 
+T = TypeVar("T")
+MAKING = threading.Lock()
+TRIES, WAIT_S = 5, 0.2
 APART = {"com.docker.network.bridge.enable_icc": "false"}
 CANNOT_PART = ("restrict inter-container communication", "unsupported", "not supported", "invalid")
 
@@ -20,8 +26,30 @@ def ensure_network(client: APIClient, owner: str) -> None:
     Raises:
         NotOursError: somebody else's network has the name.
     """
-    if _found(client):
-        return
+    # Engines make two networks of one name when two ask at once; servers of one run do.
+    with MAKING:
+        found = _found(client)
+        if len(found) == 1:
+            return
+        if not found:
+            _make_apart(client, owner)
+        _keep_one(client)
+
+
+def unambiguous(client: APIClient, owner: str, act: Callable[[], T]) -> T:
+    """Do what names the network; again, when another program has just made a second one of that name."""
+    for _ in range(TRIES):
+        try:
+            return act()
+        except APIError as error:
+            if "ambiguous" not in str(error.explanation):
+                raise
+            time.sleep(WAIT_S)
+            ensure_network(client, owner)
+    return act()
+
+
+def _make_apart(client: APIClient, owner: str) -> None:
     try:
         _make(client, owner, APART)
     except APIError as error:
@@ -30,7 +58,6 @@ def ensure_network(client: APIClient, owner: str) -> None:
             _make(client, owner, {})
         elif not _found(client):
             raise
-    _keep_one(client)
 
 
 def start(client: APIClient, container_id: str, owner: str) -> None:
@@ -41,7 +68,7 @@ def start(client: APIClient, container_id: str, owner: str) -> None:
     """
     ensure_network(client, owner)
     try:
-        client.start(container_id)
+        unambiguous(client, owner, lambda: client.start(container_id))
     except NotFound as error:
         if "network" not in str(error.explanation):
             raise

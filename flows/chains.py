@@ -102,7 +102,12 @@ class Chains:
         settings, timed = self._run.settings, self._run.timed
         address = later(through) if through is not None else model.external
         pulled = pull.submit(
-            model, weights.places(settings), self._ollama(model), self._fetching, timed, through=address
+            model,
+            weights.places(settings, own=self._own(model)),
+            self._ollama(model),
+            self._fetching,
+            timed,
+            through=address,
         )
         self.pulled.append(self._kept(pulled))
         turns = after[-1:] if model.residency == "on-demand" else []
@@ -123,8 +128,10 @@ class Chains:
 
     def _ollama(self, model: PlannedModel) -> Server:
         """Return the Ollama that pulls: ours, with a folder that can be read, or one that already runs."""
-        own = self._serving.containers is not None and not model.external
-        return weights.server(self._run.settings, own=own)
+        return weights.server(self._run.settings, own=self._own(model))
+
+    def _own(self, model: PlannedModel) -> bool:
+        return self._serving.containers is not None and not model.external
 
     def route(self, verified: tuple[VerifiedServer, ...]) -> PrefectFuture[Route]:
         """Begin the gateway's task."""

@@ -160,7 +160,8 @@ def _line(run: HostRun, seen: Seen, wants: Wants, artifact: ProgressArtifact, *,
 def _resolved(run: HostRun, plan: Plan, wants: Wants, fetching: PullContext) -> Plan:
     """Pin what the plan wants, and hold the whole against the disks, before byte one."""
     with run.timed("plan", "pins"):
-        pins, places = weights.pins(run.settings, wants), weights.places(run.settings)
+        own = any(one.runtime == "ollama" and one.image is not None for one in plan.servers)
+        pins, places = weights.pins(run.settings, wants), weights.places(run.settings, own=own)
         found = resolve(plan.models, pins, places, fetching)
         require(demands(found))
         pins.save()

@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
+from flows import weights
 from flows.settings import Settings
 from tasks.contracts import Event, HostFacts, Plan, Sink, Unknown
 from tasks.detect.accelerators import accelerators
@@ -38,11 +39,6 @@ def engine(settings: Settings) -> Engine:
     return Docker(settings.engine, owner_of(settings.host, settings.state))
 
 
-def ollama_folder(settings: Settings) -> Path:
-    """Return where our Ollama keeps its models: where any other on this host would."""
-    return settings.ollama_models or settings.home / ".ollama" / "models"
-
-
 def containers(
     settings: Settings, facts: HostFacts, plan: Plan, *, supervisor: Supervisor, run: str, sink: Sink
 ) -> Containers | None:
@@ -58,7 +54,7 @@ def containers(
         facts=facts,
         servers={one.name: one for one in plan.servers if one.image is not None},
         models=plan.models,
-        places=Places(settings.store, ollama_folder(settings), settings.state),
+        places=Places(settings.store, weights.ollama_folder(settings), settings.state),
         pins=settings.state / "images.lock.json",
         logs=settings.state / "logs" / run,
         devices=lambda: accelerators(Root(Path("/"))),

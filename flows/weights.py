@@ -62,15 +62,15 @@ def pins(settings: Settings, wants: Wants) -> Pins:
     return made
 
 
-def places(settings: Settings) -> Places:
-    """Return where weights lie."""
-    return Places(settings.store, settings.ollama_models, settings.ollama_library)
+def places(settings: Settings, *, own: bool = False) -> Places:
+    """Return where weights lie; `own` is for an Ollama of ours, which may have to make its folder."""
+    folder = ollama_folder(settings) if own else settings.ollama_models
+    return Places(settings.store, folder, settings.ollama_library)
 
 
 def server(settings: Settings, *, own: bool = False) -> Server:
     """Return the Ollama that pulls: one that already runs, or (`own`) a container of ours."""
-    folder = settings.ollama_models
-    return Server(settings.ollama, (folder or settings.home / ".ollama" / "models") if own else folder)
+    return Server(settings.ollama, ollama_folder(settings) if own else settings.ollama_models)
 
 
 def context(
@@ -124,6 +124,11 @@ def downloads_of(settings: Settings, profile: str) -> Downloads:
     """Return how politely a profile lets weights be fetched."""
     found = shelf(settings).profiles.get(profile)
     return found.downloads if found else Downloads()
+
+
+def ollama_folder(settings: Settings) -> Path:
+    """Return where our Ollama keeps its models: where any other on this host would."""
+    return settings.ollama_models or settings.home / ".ollama" / "models"
 
 
 # --- which models --------------------------------------------------------------------------------

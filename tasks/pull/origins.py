@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks.contracts import PlannedModel, PulledModel
+from tasks.contracts import Change, PlannedModel, PulledModel
 from tasks.pull import download
 from tasks.pull.claim import refused, store_errors
 from tasks.pull.ollama.blobs import stored_manifest
@@ -15,7 +15,7 @@ from tasks.pull.ollama.create import GgufRole, create_from_gguf
 from tasks.pull.ollama.names import blob_path, parse_name
 from tasks.pull.ollama.pull import PulledTag, Server, pull_tag
 from tasks.pull.receipts import Receipts
-from tasks.pull.resolve.resolve import Places
+from tasks.pull.resolve.resolve import Places, brings_its_own
 from tasks.pull.sources.job import PullContext
 
 
@@ -108,7 +108,14 @@ def _gguf_role(path: str) -> GgufRole:
     return "projector" if "mmproj" in path.lower() else "model"
 
 
+def _none(planned: PlannedModel, _places: Places, _server: Server, _ctx: PullContext) -> PulledModel:
+    """Fetch nothing: a server that is not ours has its own weights."""
+    change = Change(f"weights {planned.model}", "keep", f"they are on the server at {planned.external}")
+    return PulledModel(planned, "", "", "", 0, 0.0, change)
+
+
 ORIGINS: tuple[Origin, ...] = (
+    Origin(brings_its_own, _none),
     Origin(lambda planned: planned.runtime == "ollama" and planned.weights is not None, _into_ollama),
     Origin(lambda planned: planned.weights is not None, _from_sources),
     Origin(lambda planned: planned.ollama is not None, _from_ollama),

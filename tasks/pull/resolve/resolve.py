@@ -69,8 +69,15 @@ def resolve_all(
     return found
 
 
+def brings_its_own(planned: PlannedModel) -> bool:
+    """Tell whether a model is on a server that is not ours, with weights that are not ours either."""
+    return bool(planned.external) and not (planned.ollama or planned.weights or planned.repo)
+
+
 def resolve(planned: PlannedModel, pins: Pins, places: Places, ctx: PullContext) -> Resolved:
     """Pin one model. See `resolve_all`."""
+    if brings_its_own(planned):
+        return Resolved(planned, 0, None)
     pins.settle(planned)
     if planned.ollama is not None and planned.weights is None and planned.repo is None:
         return _tag(planned, planned.ollama, pins, places, ctx)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -225,7 +224,7 @@ class EngineDoor:
         for one in (self._server, *self._open):
             _end(one)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path)
+            self.path.unlink()
 
     @property
     def address(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,11 +16,13 @@ from typing import Any
 
 import httpx
 
+from tasks.effects.network import listener
 from tasks.effects.pids import orphans
 from tasks.effects.supervisord import Supervisord
 from tests.lab.environment import free_port, host_environment
 
 PATIENCE_S = 240
+STABLE_PORTS, PORTS_EACH, BEHIND = (12_000, 22_000), 10, 10_000
 PMOVES = (sys.executable, "-m", "flows.cli")
 
 
@@ -32,6 +35,18 @@ def until(condition: Callable[[], object], what: str, *, patience_s: float = 60)
         time.sleep(0.05)
 
 
+def free_ports() -> int:
+    """Return the first of several ports in a row that nobody has, as those of the containers behind them.
+
+    They lie below those that the kernel gives to clients, of which any may be taken a moment later.
+    """
+    while True:
+        first = random.randrange(*STABLE_PORTS, PORTS_EACH)  # noqa: S311  # any will do
+        row = range(first, first + PORTS_EACH)
+        if not any(listener(port) or listener(port + BEHIND) for port in row):
+            return first
+
+
 @dataclass(frozen=True)
 class LabHost:
     """A host that is not this one, as far as this program can tell."""
@@ -42,7 +57,8 @@ class LabHost:
     @classmethod
     def make(cls, folder: Path, cache: Path, *, prefect_port: int = 0) -> LabHost:
         """Make a host below `folder` with the weight store `cache`."""
-        return cls(folder, host_environment(folder, cache, prefect_port=prefect_port or free_port()))
+        environment = host_environment(folder, cache, prefect_port=prefect_port or free_port())
+        return cls(folder, {**environment, "PMOVES_MODEL_PORT": str(free_ports())})
 
     @property
     def state(self) -> Path:
@@ -96,7 +112,7 @@ class LabHost:
         """Run a command and return what it printed as JSON."""
         done = self.pmoves(*arguments, "--json")
         if done.returncode:
-            raise AssertionError(done.stderr)
+            raise AssertionError(f"exit code {done.returncode}: {done.stderr}")
         return json.loads(done.stdout)
 
     def running(self) -> dict[str, int]:

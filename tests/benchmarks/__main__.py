@@ -1,8 +1,8 @@
-"""`make bench`: plans, cold and warm runs, the embedded server, the front, and pulls beside their peers."""
+"""`make bench`: plans, cold and warm runs, the embedded server, the front, containers, and pulls."""
 
 from __future__ import annotations
 
-from tests.benchmarks import embeddings, fronts, plans, pulls, runs
+from tests.benchmarks import embeddings, fronts, plans, pulls, runs, servers
 
 
 def main() -> None:
@@ -12,6 +12,8 @@ def main() -> None:
     embeddings.main()
     print()
     fronts.main()
+    print()
+    servers.main()
     print()  # the tables of pulls have a head of their own
     pulls.main()
 

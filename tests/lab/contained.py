@@ -107,9 +107,9 @@ class Contained:
         record: dict[str, Any] = self.host.json("history", "--limit", "1")[0]
         return record
 
-    def chat(self) -> str:
+    def chat(self, model: str = "lab-chat") -> str:
         """Ask its gateway."""
-        body = {**QUESTION, "model": "tensorzero::model_name::lab-chat"}
+        body = {**QUESTION, "model": f"tensorzero::model_name::{model}"}
         reply = httpx.post(f"{self.host.gateway}/chat/completions", json=body, timeout=30, trust_env=False)
         return said(reply.raise_for_status().json())
 
@@ -129,14 +129,21 @@ class Contained:
     @contextmanager
     def image(self, runtime: str, **changes: object) -> Iterator[None]:
         """Change the image of a runtime for a block."""
-
-        def change(data: dict[str, Any]) -> None:
-            for one in data["images"]:
-                if one["runtime"] == runtime:
-                    one.update(changes)
-
-        with self.changed("images.yaml", change):
+        with self.changed("images.yaml", lambda data: _update(data, runtime, changes)):
             yield
+
+    def set_image(self, runtime: str, **changes: object) -> None:
+        """Change the image of a runtime for good."""
+        path = self.made.profiles / "images.yaml"
+        data = yaml.safe_load(path.read_text())
+        _update(data, runtime, changes)
+        path.write_text(yaml.safe_dump(data, sort_keys=False))
+
+
+def _update(data: dict[str, Any], runtime: str, changes: Mapping[str, object]) -> None:
+    for one in data["images"]:
+        if one["runtime"] == runtime:
+            one.update(changes)
 
 
 def said(answer: Mapping[str, Any]) -> str:

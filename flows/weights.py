@@ -131,9 +131,6 @@ def ollama_folder(settings: Settings) -> Path:
     return settings.ollama_models or settings.home / ".ollama" / "models"
 
 
-# --- which models --------------------------------------------------------------------------------
-
-
 def chosen(settings: Settings, facts: HostFacts, names: Sequence[str]) -> tuple[PlannedModel, ...]:
     """Return the models that are named: profiles (for their bundle), "model" or "model:variant".
 

@@ -187,10 +187,13 @@ def _vllm(members: tuple[PlannedModel, ...], pools: Pools) -> Settings:
 
 
 def _utilisation(one: PlannedModel, pools: Pools) -> float:
-    """Return the largest share of a card that a model takes, rounded up to a hundredth."""
+    """Return the largest share of a card that a model takes, rounded up to a twentieth.
+
+    Coarsely, because it follows what was measured: a server is not restarted for a hundredth.
+    """
     totals = {pool.name: pool.total_bytes for pool in pools.pools}
     shares = [share.memory_bytes / totals[share.device] for share in one.devices if totals.get(share.device)]
-    return min(1.0, ceil(100 * max(shares, default=0.0)) / 100)
+    return min(1.0, ceil(20 * max(shares, default=0.0)) / 20)
 
 
 def _speaches(members: tuple[PlannedModel, ...], _pools: Pools) -> Settings:

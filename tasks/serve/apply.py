@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 
-from tasks.contracts import Change, ModelServer, PlannedModel, PulledModel, VerifiedServer
+from tasks.contracts import Change, ContainerState, ModelServer, PlannedModel, PulledModel, VerifiedServer
 from tasks.effects.containers import EngineError
 from tasks.serve.context import Containers, Running, ServeContext
 from tasks.serve.hosts import container, host_of
@@ -136,7 +137,7 @@ def remove_unplanned(ctx: ServeContext) -> tuple[Change, ...]:
     if containers is None:
         return ()
     made: list[Change] = []
-    for name, state in sorted(containers.listed().items()):
+    for name, state in sorted(_listed(containers).items()):
         if state.server in containers.servers or name != container_name(state.server):
             continue
         try:
@@ -150,6 +151,13 @@ def remove_unplanned(ctx: ServeContext) -> tuple[Change, ...]:
     return tuple(made)
 
 
+def _listed(containers: Containers) -> Mapping[str, ContainerState]:
+    try:
+        return containers.listed()
+    except EngineError as error:
+        raise engine_failed("the list of containers", error, "cannot be had") from error
+
+
 def recover(ctx: ServeContext) -> None:
     """Remove what a run that was killed left behind.
 
@@ -159,7 +167,7 @@ def recover(ctx: ServeContext) -> None:
     containers = ctx.containers
     if containers is None:
         return
-    found = containers.listed().values()
+    found = _listed(containers).values()
     over = [
         one for one in found if one.name in {f"{container_name(one.server)}{end}" for end in (NEXT, BEFORE)}
     ]

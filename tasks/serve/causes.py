@@ -122,7 +122,7 @@ def cause_of(state: ContainerState | None, log: str, *, limit_bytes: int = 0) ->
     if state.oom_killed:
         return _out_of_memory(limit_bytes)
     log, how = printable(log), _how(state)
-    said = f"; it said: {last_line(log)}" if log.strip() else "; it said nothing"
+    said = f", saying: {last_line(log)}" if log.strip() else ", saying nothing"
     found = next((one for one in PATTERNS if one.text.search(log)), None)
     if found is not None:
         return Cause(f"{found.meaning} ({how}{said})", found.then)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from tasks.contracts import Role, Shape
 
 
@@ -172,3 +174,7 @@ class ProbeFile(Shape, frozen=True):
     vision: VisionProbe | None = None
     whisper: WhisperProbe | None = None
     context: ContextProbe | None = None
+
+
+msgspec.json.Decoder(ProbeFile)
+"""Made before threads begin: two that use a shape for the first time at once can crash msgspec."""

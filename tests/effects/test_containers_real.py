@@ -241,7 +241,7 @@ def test_a_long_log_is_cut(containers: Docker, busybox_image: str) -> None:
         "i=0; while [ $i -lt 9 ]; do head -c 60000 /dev/zero | tr '\\0' x; i=$((i+1)); done; echo; echo end"
     )
     made = ran(containers, busybox_image, f"{script}; sleep 600", command=("busybox", "sh", "-c", script))
-    text = logged(containers, made, "end")
+    text = logged(containers, made, "end\n")
 
     assert 256 * 1024 == len(text)
     assert text.endswith("x\nend\n")

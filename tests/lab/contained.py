@@ -69,7 +69,8 @@ class Contained:
     ) -> Contained:
         """Make such a host below `folder`; nothing is served yet."""
         one = LabHost.make(folder / "host", folder / "hub", prefect_port=prefect_port)
-        told = {**one.environment, **made.environment(lab.address), "PMOVES_HOST": name}
+        own = {"PMOVES_HOST": name, "PYTHONFAULTHANDLER": "1"}
+        told = {**one.environment, **made.environment(lab.address), **own}
         host = dataclasses.replace(one, environment=told)
         return cls(host, made, Docker(lab.address, owner_of(name, host.state)), lab, registry, settled=False)
 

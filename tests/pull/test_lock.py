@@ -151,6 +151,6 @@ def test_a_damaged_lock_is_said(tmp_path: Path, text: str) -> None:
 
 def test_the_shipped_lock_can_be_read() -> None:
     """What ships in profiles/ is a lock file."""
-    from flows.weights import SHIPPED  # noqa: PLC0415  # the one test that needs it
+    from flows import settings, weights  # noqa: PLC0415  # the one test that needs it
 
-    assert read_lock(SHIPPED).version == lock.VERSION
+    assert read_lock(weights.shipped(settings.load())).version == lock.VERSION

@@ -87,7 +87,7 @@ def test_texts_of_runtimes(log: str, meaning: str) -> None:
 )
 def test_warnings_are_no_causes(log: str) -> None:
     """Servers print a good deal before they die of something else."""
-    assert "it ended with exit code 1; it said:" in cause_of(ENDED, f"{log}\nsegmentation fault\n").text
+    assert "it ended with exit code 1, saying:" in cause_of(ENDED, f"{log}\nsegmentation fault\n").text
 
 
 @pytest.mark.parametrize(
@@ -104,14 +104,14 @@ def test_warnings_are_no_causes(log: str) -> None:
 )
 def test_exit_codes(code: int, said: str) -> None:
     """A signal by its name."""
-    assert f"{said}; it said nothing" == cause_of(replace(ENDED, exit_code=code), " \n").text
+    assert f"{said}, saying nothing" == cause_of(replace(ENDED, exit_code=code), " \n").text
 
 
 def test_a_kill_from_outside() -> None:
     """Nothing in the log, no limit that was reached: the host's memory, or a person."""
     cause = cause_of(replace(ENDED, exit_code=137), "loading\n")
 
-    assert "something outside killed it (it was ended by SIGKILL; it said: loading)" == cause.text
+    assert "something outside killed it (it was ended by SIGKILL, saying: loading)" == cause.text
     assert "dmesg" in cause.then
 
 
@@ -124,7 +124,7 @@ def test_one_that_keeps_ending() -> None:
     """While it runs again, its exit code is no news."""
     looping = replace(ENDED, state="running", exit_code=0, restarts=1)
 
-    assert "it keeps ending, and was started again 1 time; it said nothing" == cause_of(looping, "").text
+    assert "it keeps ending, and was started again 1 time, saying nothing" == cause_of(looping, "").text
     assert "exit code 1, 3 times" in cause_of(replace(ENDED, state="restarting", restarts=3), "").text
 
 

@@ -404,7 +404,7 @@ def away(lab: Lab) -> None:
 FAILURES: list[tuple[Callable[[Lab], None], type[ProvisionError], str, str]] = [
     (busy, PortTakenError, "the port on 127.0.0.1 is taken", ""),
     (no_gpu, ServeError, "the engine cannot hand out GPUs", ""),
-    (crash, ServerDiedError, "it ended with exit code 1; it said: error: no such file", "no such file"),
+    (crash, ServerDiedError, "it ended with exit code 1, saying: error: no such file", "no such file"),
     (loop, ServerDiedError, "it ended with exit code 1, 4 times", "no such file"),
     (oom, ServerDiedError, "the kernel killed it, because main memory ran out", "loading"),
     (never, ServeError, "did not answer http", "still loading"),

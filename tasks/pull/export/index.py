@@ -53,6 +53,10 @@ class _Versioned(msgspec.Struct):
     version: int
 
 
+_VERSIONED, _INDEX = msgspec.json.Decoder(_Versioned), msgspec.json.Decoder(Index)
+"""Made before threads begin: two that use a shape for the first time at once can crash msgspec."""
+
+
 def read_index(target: Path) -> Index:
     """Read the index of an export, and check everything in it that becomes a path or a sum.
 
@@ -64,10 +68,10 @@ def read_index(target: Path) -> Index:
         if path.stat().st_size > LARGEST_BYTES:
             raise _bad(path, f"is longer than {LARGEST_BYTES} bytes")
         raw = path.read_bytes()
-        version = msgspec.json.decode(raw, type=_Versioned).version
+        version = _VERSIONED.decode(raw).version
         if version != VERSION:
             raise _bad(path, f"is of version {version}, and this program reads version {VERSION}")
-        index = msgspec.json.decode(raw, type=Index)
+        index = _INDEX.decode(raw)
     except FileNotFoundError:
         raise UsageError(
             f"{target} is no export: it has no {FILE_NAME}",

@@ -73,13 +73,17 @@ class Status(msgspec.Struct, frozen=True):
         return closing + sum(flight.in_flight for port in mine for flight in port.retiring)
 
 
+STATUS = msgspec.json.Decoder(Status)
+"""Made before threads begin: two that use a shape for the first time at once can crash msgspec."""
+
+
 def ask(folder: Path) -> Status | None:
     """Return the status of the front of a folder, None when none answers."""
     connection = _UnixConnection(folder)
     try:
         connection.request("GET", "/status")
         reply = connection.getresponse()
-        return msgspec.json.decode(reply.read(), type=Status) if reply.status == OK else None
+        return STATUS.decode(reply.read()) if reply.status == OK else None
     except (OSError, http.client.HTTPException, msgspec.DecodeError):
         return None
     finally:

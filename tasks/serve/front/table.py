@@ -28,6 +28,10 @@ class Row(msgspec.Struct, frozen=True):
     backend_port: int
 
 
+ROWS = msgspec.json.Decoder(tuple[Row, ...])
+"""Made before threads begin: two that use a shape for the first time at once can crash msgspec."""
+
+
 def table_path(folder: Path) -> Path:
     """Return where the table lies."""
     return folder / "table.json"
@@ -46,7 +50,7 @@ def parse(raw: bytes) -> tuple[Row, ...]:
         TableError: it is not one, or contradicts itself.
     """
     try:
-        rows = msgspec.json.decode(raw, type=tuple[Row, ...])
+        rows = ROWS.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise TableError(f"it is not a table of ports ({error})") from None
     for row in rows:

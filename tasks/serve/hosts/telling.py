@@ -51,7 +51,7 @@ def died(
     limit_bytes = memory_limit(server.memory_bytes) if server else 0
     cause = cause_of(state, log, limit_bytes=limit_bytes)
     path = keep_log(running.name, log, cause.text, containers)
-    then = f"{cause.then}; its log is {path}" if cause.then else f"read {path}"
+    then = f"{cause.then} (its log is {path})" if cause.then else f"read {path}"
     return ServerDiedError(f"the server of {subject} died: {cause.text}", INTACT, then)
 
 

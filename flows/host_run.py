@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from flows.servers import front
+from flows.servers import MODEL, front, process_ports
 from flows.settings import Settings
 from tasks.contracts import Change, Event, Outcome, Plan, RunRecord, Sink, Stage, Timing
 from tasks.effects.containers import EngineError
@@ -33,11 +33,13 @@ from tasks.errors import (
     PortTakenError,
     ProvisionError,
     RefusedError,
+    ServeError,
     StateFolderError,
     StoppedError,
     UsageError,
 )
 from tasks.serve.front.control import NAME as FRONT
+from tasks.serve.front.control import Backends
 from tasks.serve.ledger import Ledger
 
 CONTROL_PLANE = ("prefect-server", "prefect-worker")
@@ -80,6 +82,8 @@ class HostRun:
         self._timings: list[Timing] = []
         self._locks = ExitStack()
         self._before: dict[str, str] | None = None
+        self._front = front(settings, self.supervisor)
+        self._fronted: Backends = {}
         self.ledger: Ledger | None = None
 
     def __enter__(self) -> Self:
@@ -89,6 +93,8 @@ class HostRun:
             if HOLDING.get() != self.settings.state:
                 self._locks.enter_context(host_lock(self.settings.state, self.run, wait_s=self._wait_s))
             self._before = self.supervisor.snapshot()
+            with contextlib.suppress(ServeError):  # a table that cannot be read stays as it is
+                self._fronted = self._front.backends()
         return self
 
     def __exit__(
@@ -96,12 +102,35 @@ class HostRun:
     ) -> None:
         self.stop.set()
         try:
+            if error is not None and self._changes_host:
+                self._end_new_servers()
             self._settle_containers(undo=error is not None)
             if error is not None and self._changes_host and self.supervisor.snapshot() != self._before:
                 self.say("record", "undo", "going back to the processes of before this run")
                 self.supervisor.restore(self._before, keep=CONTROL_PLANE)
+            if error is not None and self._changes_host and self.ledger is None:
+                self._point_back()
         finally:
             self._locks.close()
+
+    @property
+    def servers_before(self) -> frozenset[str]:
+        """The processes that served models before this run."""
+        return frozenset(name for name in self._before or () if name.startswith(MODEL))
+
+    def _end_new_servers(self) -> None:
+        """End what this run started, so that the front can have the ports of before again."""
+        started = [name for name in self.supervisor.snapshot() or {} if name.startswith(MODEL)]
+        for name in sorted(set(started) - self.servers_before):
+            self.supervisor.stop(name)
+
+    def _point_back(self) -> None:
+        """Give the front its ports back, where no engine answered and so no ledger does."""
+        try:
+            if self._front.backends() != self._fronted:
+                self._front.restore(self._fronted)
+        except ProvisionError as failure:
+            self.say("record", "undo", f"the front could not be brought back ({failure})")
 
     def _settle_containers(self, *, undo: bool) -> None:
         """Undo what was done to containers, or make it final; neither keeps the rest from being done."""
@@ -240,6 +269,7 @@ def refuse_foreign_ports(plan: Plan, settings: Settings, supervisor: Supervisord
         PortTakenError: a port of the plan is taken, and not by a process of ours.
     """
     ours = {name for name, state in supervisor.states().items() if state.running}
+    moving = {port for name, port in process_ports(supervisor.snapshot() or {}).items() if name in ours}
     fronted = (
         {one.port for one in front(settings, supervisor).backends().values()} if FRONT in ours else set()
     )
@@ -247,7 +277,7 @@ def refuse_foreign_ports(plan: Plan, settings: Settings, supervisor: Supervisord
         (f"model-{one.model}", one.port, "PMOVES_MODEL_PORT") for one in plan.models if not one.external
     ]
     for name, port, variable in [*wanted, ("gateway", settings.gateway_port, "PMOVES_GATEWAY_PORT")]:
-        if name not in ours and port not in fronted and listener(port):
+        if name not in ours and port not in fronted | moving and listener(port):
             raise PortTakenError(
                 f"port {port} on 127.0.0.1, planned for {name}, is taken by another program",
                 "nothing was downloaded or started",

@@ -11,9 +11,10 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from flows import weights
-from flows.settings import Settings
+from flows.settings import LOOPBACK, Settings
 from tasks.contracts import Event, HostFacts, Plan, Sink, Unknown
 from tasks.detect.accelerators import accelerators
 from tasks.detect.host import memory
@@ -21,10 +22,34 @@ from tasks.detect.root import Root
 from tasks.effects.containers.engine import Engine, owner_of
 from tasks.effects.http import Http
 from tasks.effects.processes import Supervisor
+from tasks.errors import WrongHostError
 from tasks.serve.context import Containers, ServeContext
 from tasks.serve.front.control import Front
 from tasks.serve.ledger import Ledger
 from tasks.serve.wanted import Places
+
+
+MODEL = "model-"
+"""What the names of processes that serve models begin with."""
+
+PORT = re.compile(r"--port (\d+)\b")
+
+
+def process_ports(programs: Mapping[str, str]) -> dict[str, int]:
+    """Return the ports of the processes that serve models, from what the supervisor is told of them."""
+    found = {name: PORT.search(text) for name, text in programs.items() if name.startswith(MODEL)}
+    return {name: int(match[1]) for name, match in found.items() if match is not None}
+
+
+def process_ender(supervisor: Supervisord) -> Callable[[int], None]:
+    """Return what ends the process of an earlier plan on a port, right before a container answers there."""
+
+    def end(port: int) -> None:
+        for name, own in process_ports(supervisor.snapshot() or {}).items():
+            if own == port:
+                supervisor.stop(name)
+
+    return end
 
 
 def front(settings: Settings, supervisor: Supervisor) -> Front:
@@ -45,6 +70,7 @@ def containers(
     """Return what a run needs for containers; None on a host without an engine."""
     if not facts.container_engine.answers:
         return None
+    _refuse_distant(settings, plan)
     asked, kept = engine(settings), front(settings, supervisor)
     ledger = Ledger(asked, kept, lambda server, text: sink(Event("serve", server, text)))
     return Containers(
@@ -60,6 +86,23 @@ def containers(
         devices=lambda: accelerators(Root(Path("/"))),
         available_bytes=_available,
     )
+
+
+def _refuse_distant(settings: Settings, plan: Plan) -> None:
+    """Refuse an engine on another machine: folders and ports of this one are not there.
+
+    Raises:
+        WrongHostError: the plan has containers, and the engine is not on this host.
+    """
+    address = urlsplit(settings.engine)
+    near = address.scheme in {"unix", "npipe"} or address.hostname in LOOPBACK
+    if not near and any(one.image is not None for one in plan.servers):
+        raise WrongHostError(
+            f"DOCKER_HOST is {settings.engine}, an engine on another machine, which has neither the"
+            " weights nor the ports of this one",
+            "nothing was downloaded or started",
+            "run this on that machine, or leave DOCKER_HOST out to use the engine here",
+        )
 
 
 def _available() -> int | Unknown:

@@ -109,7 +109,7 @@ def _promoted(one: VerifiedServer, ctx: ServeContext) -> VerifiedServer:
     running = containers.running[server.name]
     try:
         with containers.lock_of(server.name):
-            _settle(running, planned.port, containers)
+            _settle(running, planned.port, containers, ctx)
     except EngineError as error:
         raise engine_failed(server.name, error, "cannot be put in the place of the one before it") from error
     name = container_name(server.name)
@@ -117,10 +117,11 @@ def _promoted(one: VerifiedServer, ctx: ServeContext) -> VerifiedServer:
     return dataclasses.replace(one, server=stable)
 
 
-def _settle(running: Running, port: int, containers: Containers) -> None:
+def _settle(running: Running, port: int, containers: Containers, ctx: ServeContext) -> None:
     entry = containers.ledger.entries.get(running.name)
     if entry is None or entry.new is None or entry.promoted:
         return
+    ctx.end_process(port)
     containers.ledger.promote(entry, port)
     if alive(entry.old) and not entry.stopped:
         containers.front.drained(running.name, DRAIN_S)

@@ -46,6 +46,10 @@ class Running:
     container: ContainerState | None = None
 
 
+def _nobody_ends(_port: int) -> None:
+    pass
+
+
 def _nobody_looked() -> Unknown:
     return Unknown("nobody looked")
 
@@ -150,7 +154,8 @@ class ServeContext:
     """What starting a server needs from outside. Without `containers`, only processes are started.
 
     `deadline_s` is the time to load that every server has, whatever its size; `patience_s` what one that
-    runs already may take to answer; `quiet_s` how long one that loads may do nothing at all.
+    runs already may take to answer; `quiet_s` how long one that loads may do nothing at all. `front` has the
+    stable ports, also where no engine answers; `end_process` ends the process of an earlier plan on a port.
     """
 
     supervisor: Supervisor
@@ -162,6 +167,8 @@ class ServeContext:
     stop: threading.Event | None = None
     sink: Sink = silent
     containers: Containers | None = None
+    front: StablePorts | None = None
+    end_process: Callable[[int], None] = _nobody_ends
 
     def say(self, subject: str, message: str) -> None:
         """Tell who watches."""

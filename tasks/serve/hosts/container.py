@@ -190,6 +190,7 @@ class _Bringing:
                 wait_until_ready(watched, self._ctx)
         except ServeError:
             return None
+        self._ctx.end_process(self._server.port)
         self._all.ledger.keep(self._server.name, self._server.port, actual.published)
         return self._running(actual, change)
 

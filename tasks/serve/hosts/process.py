@@ -61,6 +61,7 @@ def _start(spec: ProcessSpec, change: Change, pulled: PulledModel, ctx: ServeCon
     if change.kind == "replace":
         ctx.supervisor.stop(spec.name)
     port = pulled.planned.port
+    _take_from_front(port, ctx)
     if listener(port):
         raise PortTakenError(
             f"port {port} on 127.0.0.1, where {pulled.planned.model} is to answer, is taken by another"
@@ -69,6 +70,13 @@ def _start(spec: ProcessSpec, change: Change, pulled: PulledModel, ctx: ServeCon
             f"free it (`ss -ltnp 'sport = :{port}'` shows who holds it) or set PMOVES_MODEL_PORT",
         )
     ctx.supervisor.start(spec)
+
+
+def _take_from_front(port: int, ctx: ServeContext) -> None:
+    """Let the front give up a port that a container of an earlier plan had."""
+    if ctx.front is not None:
+        for server in [name for name, one in ctx.front.backends().items() if one.port == port]:
+            ctx.front.drop(server)
 
 
 def _watched(pulled: PulledModel, name: str, ctx: ServeContext) -> Watched:

@@ -101,14 +101,16 @@ class HostRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop.set()
+        undo = error is not None and self._changes_host
+        changed_processes = undo and self.supervisor.snapshot() != self._before
         try:
-            if error is not None and self._changes_host:
+            if changed_processes:
+                self.say("record", "undo", "going back to the processes of before this run")
                 self._end_new_servers()
             self._settle_containers(undo=error is not None)
-            if error is not None and self._changes_host and self.supervisor.snapshot() != self._before:
-                self.say("record", "undo", "going back to the processes of before this run")
+            if changed_processes:
                 self.supervisor.restore(self._before, keep=CONTROL_PLANE)
-            if error is not None and self._changes_host and self.ledger is None:
+            if undo and self.ledger is None:
                 self._point_back()
         finally:
             self._locks.close()

@@ -177,7 +177,9 @@ def _bring_up(run: HostRun, seen: Seen, facts: HostFacts, plan: Plan, fetching: 
     )
     if found is not None:
         run.ledger, seen.died = found.ledger, found.died
-    serving = servers.context(run.supervisor, http, containers=found, stop=run.stop, sink=run.sink)
+    serving = servers.context(
+        run.settings, run.supervisor, http, containers=found, stop=run.stop, sink=run.sink
+    )
     recover(serving)
     chains = Chains(run, plan, fetching=fetching, serving=serving, routing=_routing(run, http))
     try:
@@ -221,7 +223,9 @@ def _results(futures: list[PrefectFuture[PulledModel]]) -> tuple[PulledModel, ..
 def _remove_unplanned(run: HostRun, plan: Plan) -> tuple[Change, ...]:
     """Stop processes that an earlier plan wanted and this one does not; the gateway left them already."""
     wanted = {f"model-{one.model}" for one in plan.models if one.runtime == "embedded"}
-    extra = [name for name in run.supervisor.states() if name.startswith("model-") and name not in wanted]
+    there = {name for name in run.supervisor.states() if name.startswith(servers.MODEL)}
+    # One that was in a container's way was ended already.
+    extra = sorted((there | run.servers_before) - wanted)
     for name in extra:
         run.supervisor.stop(name)
     return tuple(Change(f"process {name}", "remove", "the plan no longer has this model") for name in extra)

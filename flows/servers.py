@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,12 +24,12 @@ from tasks.detect.root import Root
 from tasks.effects.containers.engine import Engine, owner_of
 from tasks.effects.http import Http
 from tasks.effects.processes import Supervisor
+from tasks.effects.supervisord import Supervisord
 from tasks.errors import WrongHostError
 from tasks.serve.context import Containers, ServeContext
 from tasks.serve.front.control import Front
 from tasks.serve.ledger import Ledger
 from tasks.serve.wanted import Places
-
 
 MODEL = "model-"
 """What the names of processes that serve models begin with."""
@@ -110,7 +112,8 @@ def _available() -> int | Unknown:
 
 
 def context(
-    supervisor: Supervisor,
+    settings: Settings,
+    supervisor: Supervisord,
     http: Http,
     *,
     containers: Containers | None,
@@ -118,4 +121,13 @@ def context(
     sink: Sink,
 ) -> ServeContext:
     """Return what a run's servers need."""
-    return ServeContext(supervisor, http, sys.executable, stop=stop, sink=sink, containers=containers)
+    return ServeContext(
+        supervisor,
+        http,
+        sys.executable,
+        stop=stop,
+        sink=sink,
+        containers=containers,
+        front=front(settings, supervisor),
+        end_process=process_ender(supervisor),
+    )

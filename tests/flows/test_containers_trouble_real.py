@@ -292,17 +292,3 @@ def test_without_an_engine_a_bundle_of_containers_is_refused(contained: Containe
     assert "Traceback" not in done.stderr
     assert before == contained.lives()
     one_for_each(contained)
-
-
-def test_without_an_engine_the_host_falls_back_to_what_needs_none(contained: Contained) -> None:
-    """The embedded server takes over the embeddings, and the next run with an engine takes them back."""
-    shipped = Path(__file__).parents[2] / "profiles"
-    without = contained.host.but(DOCKER_HOST="unix:///nowhere/docker.sock", PMOVES_PROFILES=str(shipped))
-    contained.settled = False
-
-    done = without.pmoves("provision", "embedded")
-
-    assert 0 == done.returncode, done.stderr
-    assert 384 == len(contained.host.embed("without an engine"))
-    contained.provision()
-    one_for_each(contained)

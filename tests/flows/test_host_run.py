@@ -14,16 +14,22 @@ from tasks.errors import BusyError, PullError, RefusedError, StateFolderError, S
 
 
 class Recorder:
-    """A supervisor that only remembers what it was asked to restore."""
+    """A supervisor that only remembers what it was asked to stop and to restore."""
 
     def __init__(self) -> None:
         self.restored: list[tuple[dict[str, str] | None, tuple[str, ...]]] = []
+        self.stopped: list[str] = []
 
         self.programs = {"prefect-server": "conf"}
 
     def snapshot(self) -> dict[str, str]:
         """Return what is wanted now."""
         return dict(self.programs)
+
+    def stop(self, name: str) -> None:
+        """Remember."""
+        self.stopped.append(name)
+        self.programs.pop(name)
 
     def restore(self, before: dict[str, str] | None, *, keep: tuple[str, ...] = ()) -> None:
         """Remember."""
@@ -76,13 +82,14 @@ def test_a_failed_run_goes_back_to_the_processes_of_before(tmp_path: Path) -> No
     run, recorder, _ = make_run(tmp_path)
 
     def started_then_failed() -> None:
-        recorder.programs["model-x"] = "conf"
+        recorder.programs |= {"model-x": "conf", "gateway": "conf"}
         raise PullError("broken", "nothing", "nothing")
 
     with pytest.raises(PullError), run:
         started_then_failed()
 
     assert [({"prefect-server": "conf"}, ("prefect-server", "prefect-worker"))] == recorder.restored
+    assert ["model-x"] == recorder.stopped
     assert run.stop.is_set()
 
 

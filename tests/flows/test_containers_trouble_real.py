@@ -69,12 +69,14 @@ def test_a_replacement_that_crashes_leaves_the_old_one(contained: Contained) -> 
         done = contained.host.pmoves("provision", "lab")
 
     assert 5 == done.returncode, done.stderr
-    assert "exit code 3" in sentence(done)
+    # The engine may have started it again before anybody looked.
+    ended = ("exit code 3", "it keeps ending")
+    assert any(one in sentence(done) for one in ended)
     last = contained.last()
     assert "failed" == last["outcome"]
     assert {"model-lab-chat", "model-lab-reranker"} >= {one["server"] for one in last["logs"]} != set()
     for one in last["logs"]:
-        assert "exit code 3" in one["cause"]
+        assert any(each in one["cause"] for each in ended)
         log = contained.host.state / "logs" / last["run"] / f"{one['server']}.log"
         assert 0o600 == log.stat().st_mode & 0o777
         assert one["tail"].strip() in log.read_text()

@@ -23,14 +23,18 @@ pytestmark = pytest.mark.real
 def ollama_host(
     tmp_path_factory: pytest.TempPathFactory, engine_lab: EngineLab, registry_lab: RegistryLab, host: LabHost
 ) -> Iterator[LabHost]:
-    """Return a host that has the tags already, with the Prefect server of the first one."""
+    """Return a host that has the tags already, with the Prefect server of the first one.
+
+    It has an engine of its own: on the shared one, another host may have containers of the same names.
+    """
+    assert engine_lab.address
     folder, tags = tmp_path_factory.mktemp("ollama"), stack_ollama.tags()
     stack.push_play(registry_lab)
     made = stack_ollama.make(folder, registry_lab, tags)
-    with OllamaRegistry(tags) as library:
+    with EngineLab() as engine, OllamaRegistry(tags) as library:
         port = int(host.api.rsplit(":", 1)[1].removesuffix("/api"))
         one = LabHost.make(folder / "host", folder / "hub", prefect_port=port)
-        told = {**one.environment, **made.environment(engine_lab.address, library)}
+        told = {**one.environment, **made.environment(engine.address, library)}
         one = dataclasses.replace(one, environment=told)
         stack_ollama.fetch(folder / "host/.ollama/models", library, tags)
         try:

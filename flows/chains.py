@@ -18,7 +18,6 @@ from flows import verifying, weights
 from flows.host_run import HostRun
 from flows.planning import past
 from tasks.contracts import Plan, PlannedModel, PulledModel, Route, VerifiedServer
-from tasks.effects.http import Httpx
 from tasks.errors import StoppedError
 from tasks.pull.ollama.pull import Server
 from tasks.pull.sources.job import PullContext
@@ -51,7 +50,7 @@ class Chains:
         self._fetching = fetching
         self._serving = serving
         self._routing = routing
-        self._http = Httpx()
+        self._http = serving.http
         self._records = past(run.settings)
 
     def start(self) -> None:

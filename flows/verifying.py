@@ -37,7 +37,7 @@ def context(
         http,
         stop=serving.stop,
         sink=serving.sink,
-        progress=(lambda: float(activity(looks.pids()))) if serving.containers else None,
+        progress=(lambda: float(activity(looks.pids()))) if looks.contained else None,
         devices=lambda: accelerators(Root(Path("/"))),
         pids=looks.pids,
         log=looks.log,
@@ -53,6 +53,11 @@ class _Looks:
     def __init__(self, containers: Containers | None, server: str) -> None:
         self._containers = containers
         self._server = server
+
+    @property
+    def contained(self) -> bool:
+        """Whether it is a container: only of such the processes are known."""
+        return self._containers is not None and self._server in self._containers.servers
 
     def pids(self) -> tuple[int, ...]:
         """Return its processes; none where it is no container, or the engine does not tell."""

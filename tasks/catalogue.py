@@ -101,7 +101,9 @@ def _paths(folder: Path, kind: str) -> list[Path]:
         found = [path for path in (folder / kind).iterdir() if not path.name.startswith(".")]
     except OSError as error:
         what = f"{folder / kind}: the catalogue's folder cannot be read ({error.strerror})"
-        raise CatalogueError(what, "nothing was changed", "restore the folder") from None
+        raise CatalogueError(
+            what, "nothing was changed", "restore the folder, or let PMOVES_PROFILES name another"
+        ) from None
     entries = sorted(found, key=lambda path: path.stem)
     for path in entries:
         if path.suffix == ".yml":

@@ -807,7 +807,8 @@ class PlannedServer:
     `settings` are written out, so that no runtime's default, which differs from host to host, decides.
     `image` is what a container is made of; None for a process of this program and for a server that is not
     ours (`external` is then its address). `memory_bytes` is what the plan gives it of main memory, and
-    `device_bytes` of all cards together.
+    `device_bytes` of all cards together; `shares` is what it takes of each device while all that
+    stay are loaded and, of those that take turns, the largest.
     """
 
     name: str
@@ -821,6 +822,7 @@ class PlannedServer:
     external: str = ""
     memory_bytes: int = 0
     device_bytes: int = 0
+    shares: tuple[Share, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ is run.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -109,6 +110,7 @@ def _run(asked: dict[str, Any]) -> list[dict[str, Any]]:
         exec(compile(asked["source"], "answer", "exec"), names)  # noqa: S102  # behind the fence
         function = names[asked["function"]]
     except BaseException as error:  # noqa: BLE001  # whatever the code raises is its answer
+        _let_go(error)
         return [{"error": _named(error)}]
     found = []
     for arguments in asked["calls"]:
@@ -116,8 +118,18 @@ def _run(asked: dict[str, Any]) -> list[dict[str, Any]]:
             value = function(*arguments)
             found.append({"value": json.loads(json.dumps(value))})
         except BaseException as error:  # noqa: BLE001  # as above
+            _let_go(error)
             found.append({"error": _named(error)})
     return found
+
+
+def _let_go(error: BaseException) -> None:
+    """Free what the code held when it raised: with all memory taken, not even its error can be told."""
+    trace = error.__traceback__
+    while trace is not None:
+        with contextlib.suppress(RuntimeError):  # this function's own caller still runs
+            trace.tb_frame.clear()
+        trace = trace.tb_next
 
 
 def _named(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from math import ceil
 from tasks.contracts import Image, PlannedModel, PlannedServer, RuntimeName
 from tasks.plan.budget import Pools
 from tasks.plan.memory import tei_batch_tokens
-from tasks.plan.taken import device_bytes, memory_bytes
+from tasks.plan.taken import device_bytes, memory_bytes, shares
 
 Settings = tuple[tuple[str, str], ...]
 ImageOf = Callable[[RuntimeName, Sequence[str]], Image | None]
@@ -78,6 +78,7 @@ def _server(name: str, members: tuple[PlannedModel, ...], pools: Pools, image_of
             settings=(),
             external=first.external,
             device_bytes=device_bytes(members, pools),
+            shares=shares(members),
         )
     devices = tuple(first.device.split("+"))
     return PlannedServer(
@@ -91,6 +92,7 @@ def _server(name: str, members: tuple[PlannedModel, ...], pools: Pools, image_of
         image=image_of(first.runtime, devices),
         memory_bytes=memory_bytes(members, pools),
         device_bytes=device_bytes(members, pools),
+        shares=shares(members),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tasks.contracts import PlannedModel, RuntimeName
+from tasks.contracts import PlannedModel, RuntimeName, Share
 from tasks.plan.budget import Pools
 from tasks.wording import MIB
 
@@ -38,6 +38,11 @@ def taken(models: Sequence[PlannedModel]) -> dict[str, int]:
                 resident[share.device] = resident.get(share.device, 0) + share.memory_bytes
     names = (*resident, *(name for name in turns if name not in resident))
     return {name: resident.get(name, 0) + turns.get(name, 0) for name in names}
+
+
+def shares(models: Sequence[PlannedModel]) -> tuple[Share, ...]:
+    """Return what a server takes of each device."""
+    return tuple(Share(name, size) for name, size in taken(models).items())
 
 
 def device_bytes(models: Sequence[PlannedModel], pools: Pools) -> int:

@@ -5,25 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
 
 from tasks.contracts import PlannedModel, PulledModel, Stage
-from tasks.errors import ProvisionError
 from tasks.pull import origins
 from tasks.pull.ollama.pull import Server
 from tasks.pull.resolve.lock import Pins
 from tasks.pull.resolve.resolve import Places, Resolved, resolve_all
 from tasks.pull.sources import PullContext
-
-
-def may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:  # noqa: ANN401  # Prefect's own signature
-    """Try again only where the error says that it may help."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, ProvisionError) and error.retryable
+from tasks.retrying import may_help
 
 
 @task(

@@ -17,7 +17,8 @@ from tasks.effects.containers import EngineError
 from tasks.serve.context import Containers, Running, ServeContext
 from tasks.serve.hosts import container, host_of
 from tasks.serve.hosts.telling import engine_failed
-from tasks.serve.ledger import BEFORE, NEXT, alive, container_name, sweep
+from tasks.serve.ledger import BEFORE, NEXT, container_name
+from tasks.serve.sweep import sweep
 
 __all__ = [
     "ServeContext",
@@ -29,9 +30,6 @@ __all__ = [
     "remove_unplanned",
     "serve",
 ]
-
-DRAIN_S = 60.0
-"""How long requests that the old container still answers are waited for, when a server is swapped."""
 
 
 def pulls_itself(planned: PlannedModel) -> bool:
@@ -123,9 +121,6 @@ def _settle(running: Running, port: int, containers: Containers, ctx: ServeConte
         return
     ctx.end_process(port)
     containers.ledger.promote(entry, port)
-    if alive(entry.old) and not entry.stopped:
-        containers.front.drained(running.name, DRAIN_S)
-    containers.ledger.stop(entry)
 
 
 def remove_unplanned(ctx: ServeContext) -> tuple[Change, ...]:

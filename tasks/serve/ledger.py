@@ -4,15 +4,16 @@ While a server is swapped there are up to three containers:
 
     pmoves-<server>-next     the new one, until its answers are right
     pmoves-<server>          the one that the front points to
-    pmoves-<server>-before   the old one, stopped, until the run has ended well
+    pmoves-<server>-before   the old one, until the run has ended well; it runs on where there is room for
+    both
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -24,9 +25,14 @@ from tasks.serve.front.control import Backend, StablePorts
 
 PREFIX, NEXT, BEFORE = "pmoves-", "-next", "-before"
 STOP_S = 30
+DRAIN_S = 60.0
+"""How long requests that an old container still answers are waited for, for all servers of a run together."""
+
+BACK_S = 10.0
+"""The same for a new container whose run failed, before it is removed."""
+
 ALIVE = ("running", "restarting", "paused")
 Say = Callable[[str, str], None]
-Mend = Callable[[str, int], None]
 
 
 def container_name(server: str) -> str:
@@ -170,22 +176,29 @@ class Ledger:
 
     def commit(self) -> tuple[str, ...]:
         """Make all of it final: remove what was replaced; return what could not be removed."""
+        late = time.monotonic() + DRAIN_S
         over = [
             entry
             for entry in self._close()
-            if (entry.promoted or entry.new is None) and (entry.stopped or not alive(entry.old))
+            if entry.promoted or (entry.new is None and (entry.stopped or not alive(entry.old)))
         ]
-        failed = [self._attempt(one.server, partial(self._bury, one), "removed") for one in over]
+        failed = [self._attempt(one.server, partial(self._bury, one, late), "removed") for one in over]
         return tuple(filter(None, failed))
 
-    def _bury(self, entry: Entry) -> None:
-        if entry.old is not None:
-            self._engine.remove(entry.old.id)
+    def _bury(self, entry: Entry, late: float) -> None:
+        """Remove the old container of an entry, after its last request where it still runs."""
+        if entry.old is None:
+            return
+        if alive(entry.old) and not entry.stopped:
+            self._front.drained(entry.server, max(0.0, late - time.monotonic()))
+            self._engine.stop(entry.old.id, timeout_s=STOP_S)
+        self._engine.remove(entry.old.id)
 
     def rollback(self) -> tuple[str, ...]:
         """Undo all of it; return what could not be undone, which keeps nothing else from it."""
         failed: list[str] = []
         undone = tuple(reversed(self._close()))
+        failed += [self._attempt(one.server, partial(self._give_back, one)) for one in undone]
         if any(one.first for one in undone):
             failed += [self._attempt(one.server, partial(self._make_way, one)) for one in undone]
         failed += [self._attempt(one.server, partial(self._revive, one)) for one in undone]
@@ -216,6 +229,18 @@ class Ledger:
             return f"{what} could not be {verb} ({error})"
         return ""
 
+    def _give_back(self, entry: Entry) -> None:
+        """Let the front lead to an old one that still runs, and remove the new one after its last request."""
+        with entry.lock:
+            before = self._before.get(entry.server)
+            if not (entry.promoted and alive(entry.old)) or entry.stopped or before is None:
+                return
+            self.point(entry.server, before.port, before.backend_port)
+            self._front.drained(entry.server, BACK_S)
+            if entry.new is not None:
+                self._engine.remove(entry.new.id)
+                entry.new = None
+
     def _make_way(self, entry: Entry) -> None:
         """Remove what is new before the old ones start: the host has no room for both."""
         with entry.lock:
@@ -240,38 +265,3 @@ class Ledger:
                 self._engine.remove(entry.new.id)
             if entry.promoted and entry.old is not None:
                 self._engine.rename(entry.old.id, container_name(entry.server))
-
-
-def sweep(
-    engine: Engine, listed: Iterable[ContainerState], *, mend: Mend = lambda _server, _port: None
-) -> tuple[str, ...]:
-    """Remove what a run that was killed left behind; return the names. A server's own container stays.
-
-    A run that was killed between its two renames left no container of the plain name: the old one gets it
-    back. One that was killed after them may have left a front that still leads to the old one.
-
-    Args:
-        engine: whose containers they are.
-        listed: all of them.
-        mend: lets the port of a server lead to the port of a container.
-    """
-    found = {one.name: one for one in listed}
-    removed: list[str] = []
-    for name, one in sorted(found.items()):
-        plain = container_name(one.server)
-        own = found.get(plain)
-        if not one.server or name not in {plain + NEXT, plain + BEFORE}:
-            continue
-        if name == plain + BEFORE and one.running and own is not None and not own.running:
-            engine.remove(own.id)
-            removed.append(plain)
-            own = None
-        if name == plain + BEFORE and own is None:
-            with contextlib.suppress(EngineError):
-                engine.rename(one.id, plain)
-            continue
-        if own is not None and own.running:
-            mend(one.server, own.published)
-        engine.remove(one.id)
-        removed.append(name)
-    return tuple(removed)

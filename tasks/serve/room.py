@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.contracts import Accelerator, ContainerState, PlannedModel, PlannedServer, Unknown
+from tasks.contracts import Accelerator, ContainerState, Unknown
 from tasks.wording import gib
 
 MAIN = "cpu"
@@ -22,20 +22,6 @@ class Verdict:
     fits: bool
     device: str = ""
     why: str = ""
-
-
-def wants(server: PlannedServer, models: Sequence[PlannedModel]) -> dict[str, int]:
-    """Return what a server takes of each device: residents together, of those that take turns the largest."""
-    resident: dict[str, int] = {}
-    turns: dict[str, int] = {}
-    for one in models:
-        for share in one.devices:
-            if one.residency == "on-demand":
-                turns[share.device] = max(turns.get(share.device, 0), share.memory_bytes)
-            else:
-                resident[share.device] = resident.get(share.device, 0) + share.memory_bytes
-    names = dict.fromkeys((*resident, *turns)) or dict.fromkeys(server.devices)
-    return {name: resident.get(name, 0) + turns.get(name, 0) for name in names}
 
 
 def pool_of(device: str, cards: Mapping[str, Accelerator]) -> str:

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
 
 from tasks.contracts import ModelServer, PlannedModel, PulledModel, Stage, VerifiedServer
-from tasks.errors import ProvisionError
+from tasks.retrying import may_help
 from tasks.serve import apply
 
 Timed = Callable[[Stage, str], AbstractContextManager[None]]
-
-
-def may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:  # noqa: ANN401  # Prefect's own signature
-    """Try again only where the error says that it may help: a registry that did not answer."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, ProvisionError) and error.retryable
 
 
 @task(

@@ -49,7 +49,7 @@ def missing() -> str:
     if os.geteuid() != 0:
         return "a podman service of one's own needs root"
     absent = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
-    return f"{', '.join(absent)} is not installed" if absent else ""
+    return f"{', '.join(absent)} is not installed; .ci/run installs it" if absent else ""
 
 
 class PodmanLab:

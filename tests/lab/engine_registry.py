@@ -43,7 +43,7 @@ PIECE_BYTES = 1 << 16
 
 def missing() -> str:
     """Return what keeps a registry from running here; "" for nothing."""
-    return "" if shutil.which("docker-registry") else "docker-registry is not installed"
+    return "" if shutil.which("docker-registry") else "docker-registry is not installed; .ci/run installs it"
 
 
 class RegistryLab:

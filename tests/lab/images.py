@@ -59,7 +59,11 @@ GROUP = "root:x:0:\nserver:x:10001:\n"
 def missing() -> str:
     """Return what keeps images from being made here; "" for nothing."""
     found = shutil.which("busybox")
-    return "" if found and not list(_libraries(Path(found))) else "busybox-static is not installed"
+    return (
+        ""
+        if found and not list(_libraries(Path(found)))
+        else "busybox-static is not installed; .ci/run installs it"
+    )
 
 
 def busybox_layer() -> bytes:

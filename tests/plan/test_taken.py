@@ -8,7 +8,7 @@ import pytest
 
 from tasks.contracts import Need, PlannedModel, Residency, RuntimeName, Share
 from tasks.plan.budget import Pools
-from tasks.plan.taken import HOST_BYTES, device_bytes, memory_bytes, taken
+from tasks.plan.taken import HOST_BYTES, device_bytes, memory_bytes, shares, taken
 from tests.lab.bundles import card_pool, main_pool
 
 CARDS = Pools((card_pool(0, 24000), card_pool(1, 24000), main_pool(64000)))
@@ -85,3 +85,10 @@ def test_a_device_that_shares_main_memory_counts_as_both() -> None:
 def test_every_runtime_has_its_figure() -> None:
     """Those that are not containers of ours are given nothing."""
     assert {name for name, size in HOST_BYTES.items() if not size} == {"embedded", "external"}
+
+
+def test_a_server_says_what_it_takes_of_each_device() -> None:
+    """What the serve stage holds against what is free."""
+    members = [model("ollama", Share("gpu0", 500), Share("gpu1", 100)), model("ollama", Share("gpu1", 50))]
+
+    assert (Share("gpu0", 500), Share("gpu1", 150)) == shares(members)

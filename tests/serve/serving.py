@@ -41,6 +41,7 @@ from tasks.contracts import (
 from tasks.effects.containers.info import EngineInfo
 from tasks.effects.containers.memory import Behaviour, MemoryEngine
 from tasks.effects.http import HttpError, MemoryHttp, Reply, Request
+from tasks.plan.taken import shares
 from tasks.serve import apply
 from tasks.serve.context import Containers, ServeContext
 from tasks.serve.front.control import Backend, Backends, MemoryFront
@@ -121,6 +122,7 @@ def server_of(*models: PlannedModel, **changes: object) -> PlannedServer:
         port=first.port,
         settings=(),
         image=image(first.runtime),
+        shares=shares(models),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 

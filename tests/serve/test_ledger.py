@@ -15,7 +15,8 @@ from tasks.errors import PortTakenError, ServeError, StoppedError
 from tasks.serve import apply
 from tasks.serve.context import ServeContext
 from tasks.serve.front.control import Backend, MemoryFront
-from tasks.serve.ledger import Entry, Ledger, sweep
+from tasks.serve.ledger import Entry, Ledger
+from tasks.serve.sweep import sweep
 from tests.serve.serving import OWNER, KilledError, Lab, containers, loading, pulled, server_of, verified
 
 NAME = "pmoves-llm"
@@ -291,21 +292,39 @@ def test_a_name_that_is_not_given_is_undone(host: Host, renames: int) -> None:
     assert {"llm": Backend(8101, 18101)} == host.front.table
 
 
-def test_a_run_that_ends_while_requests_drain_stops_nothing_more(lab: Lab) -> None:
-    """A rollback does not wait a minute for requests; whoever does must not stop what it brought back."""
+def test_the_rollback_of_a_swap_has_no_gap(lab: Lab) -> None:
+    """The old one never stopped: the front leads back to it, and the new one goes after its last request."""
     qwen = lab.model()
     lab.bring_up(qwen)
-    old = lab.named("pmoves-model-qwen").id
+    old = lab.named("pmoves-model-qwen")
     ctx = lab.run(qwen, servers={"model-qwen": server_of(qwen, settings=OTHER_SPEC)})
-    served = apply.serve(pulled(qwen), ctx)
-    lab.front.while_draining = containers(ctx).ledger.rollback
+    apply.promote((verified(apply.serve(pulled(qwen), ctx)),), ctx)
+    lab.front.did.clear()
+    meanwhile: list[dict[str, str]] = []
+    lab.front.while_draining = lambda: meanwhile.append(lab.shown())
+    lab.engine.calls.clear()
 
-    with pytest.raises(StoppedError, match="the run is over"):
-        apply.promote((verified(served),), ctx)
+    assert () == containers(ctx).ledger.rollback()
 
+    assert [f"point model-qwen 8101 -> {old.published}", "drained model-qwen"] == lab.front.did
+    assert [{"pmoves-model-qwen": "running", "pmoves-model-qwen-before": "running"}] == meanwhile
+    assert [] == [call for call in lab.engine.calls if call[0] in {"start", "stop"}]
     assert {"pmoves-model-qwen": "running"} == lab.shown()
-    assert old == lab.named("pmoves-model-qwen").id
-    assert "pmoves-model-qwen" == lab.points_to("model-qwen")
+    assert (old.id, old.started_at) == (
+        lab.named("pmoves-model-qwen").id,
+        lab.named("pmoves-model-qwen").started_at,
+    )
+
+
+def test_all_old_ones_together_are_waited_for_a_minute(host: Host) -> None:
+    """A server whose requests never end is stopped all the same."""
+    ledger = Ledger(host.engine, host.front)
+    ledger.promote(host.swapped(ledger), 8101)
+    host.front.busy.add("llm")
+
+    assert () == ledger.commit()
+
+    assert {NAME: "running"} == host.shown()
 
 
 def test_nothing_is_promoted_after_the_end(host: Host) -> None:

@@ -35,7 +35,10 @@ PYTHON = ROOT / ".cache/llama/bin/python"
 BINARY = shutil.which("llama-server") or shutil.which("llama-server", path=str(PYTHON.parent))
 TOKENS = 512
 pytestmark = pytest.mark.real
-needs_llama = pytest.mark.skipif(not PYTHON.exists(), reason=f"no llama.cpp: {PYTHON} has no xllamacpp")
+needs_llama = pytest.mark.skipif(
+    not PYTHON.exists(),
+    reason=f"no llama.cpp: {PYTHON} has no xllamacpp, which the module's docstring installs",
+)
 SERVE = """
 import json, sys, threading
 import xllamacpp as llama
@@ -246,7 +249,10 @@ def test_planned_flags_are_ones_that_are_known(files: dict[str, Path], role: str
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BINARY is None, reason=f"no llama-server on the PATH or in {PYTHON.parent}")
+@pytest.mark.skipif(
+    BINARY is None,
+    reason=f"no llama-server on the PATH or in {PYTHON.parent}: build llama.cpp with LLAMA_BUILD_SERVER",
+)
 @pytest.mark.parametrize("role", ["llm", "reranker", "embeddings"])
 def test_the_real_program_takes_the_planned_flags(files: dict[str, Path], role: str) -> None:
     """llama-server starts with them, and is ready."""
@@ -270,7 +276,10 @@ def test_the_real_program_takes_the_planned_flags(files: dict[str, Path], role: 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BINARY is None, reason=f"no llama-server on the PATH or in {PYTHON.parent}")
+@pytest.mark.skipif(
+    BINARY is None,
+    reason=f"no llama-server on the PATH or in {PYTHON.parent}: build llama.cpp with LLAMA_BUILD_SERVER",
+)
 @pytest.mark.parametrize(
     "words", [("--foo",), ("--ctx-size",), ("--ctx-size", "x"), ("--model", "/nowhere.gguf")]
 )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tasks.contracts import ContainerState, Residency, Share, Unknown
-from tasks.serve.room import Verdict, holders, room, wants
+from tasks.contracts import ContainerState, Unknown
+from tasks.serve.room import Verdict, holders, room
 from tests.lab.hosts import device, main_memory, shared_device
-from tests.serve.serving import model, server_of
 
 GIB = 1 << 30
 CARD = device(mib=24 << 10)
@@ -63,23 +62,6 @@ def test_a_device_that_shares_main_memory_is_main_memory() -> None:
         {"gpu0": 5 * GIB}, cards, main_bytes=9 * GIB, claimed={"cpu": 3 * GIB, "gpu0": 2 * GIB}
     ).fits
     assert not room({"gpu0": 5 * GIB, "cpu": 5 * GIB}, cards, main_bytes=9 * GIB, claimed={}).fits
-
-
-def test_residents_stay_together_and_turns_are_taken() -> None:
-    """In whatever order the plan has them."""
-
-    def one(size: int, residency: Residency) -> object:
-        return replace(model(), residency=residency, devices=(Share("gpu0", size),))
-
-    models = [one(3, "resident"), one(10, "on-demand"), one(4, "resident"), one(7, "on-demand")]
-
-    assert {"gpu0": 17} == wants(server_of(model()), models)  # type: ignore[arg-type]
-    assert {"gpu0": 17} == wants(server_of(model()), models[::-1])  # type: ignore[arg-type]
-
-
-def test_a_server_without_models_wants_nothing_of_its_devices() -> None:
-    """But still them."""
-    assert {"cpu": 0} == wants(server_of(model()), ())
 
 
 def test_who_holds_devices() -> None:

@@ -54,8 +54,7 @@ def test_a_right_model_is_verified(checked: Callable[..., object]) -> None:
         ("import time; time.sleep(600)", "nothing: PermissionError"),
         ("return count_vowels(text)", "nothing: RecursionError"),
         ("return 'x' * 10**12", "nothing: MemoryError"),
-        # On a busy machine its time is over before the memory is.
-        ("found = []\n    while True: found.append('x' * 10**6)", "nothing: "),
+        ("found = []\n    while True: found.append('x' * 10**6)", "nothing: MemoryError"),
         ("return 'x' * 10**5", "nothing: a result that cannot be read"),
         ("return open('/etc/passwd').read()", "Operation not permitted"),
         ("import os; return os.listdir('/')", "Operation not permitted"),

@@ -10,7 +10,9 @@ from tasks.contracts import ContainerState
 from tasks.effects.containers.engine import LABEL
 
 Answer = Mapping[str, Any]
-LOOPBACK = ("127.0.0.1", "0.0.0.0")
+REACHED = ("127.0.0.1", "0.0.0.0")
+"""Addresses under which 127.0.0.1 reaches a port. Ours are on the first alone; a stranger's may be on all."""
+
 NEVER = "0001-"
 
 
@@ -19,7 +21,7 @@ def listed(answer: Answer) -> ContainerState:
     marks = answer.get("Labels") or {}
     names = [str(one).lstrip("/") for one in answer.get("Names") or ()]
     ports = [
-        one.get("PublicPort", 0) for one in answer.get("Ports") or () if one.get("IP", "0.0.0.0") in LOOPBACK
+        one.get("PublicPort", 0) for one in answer.get("Ports") or () if one.get("IP", "0.0.0.0") in REACHED
     ]
     return ContainerState(
         name=next((one for one in names if "/" not in one), ""),
@@ -101,5 +103,5 @@ def _marked_port(marks: Mapping[str, str]) -> int:
 
 def _bound_port(host: Answer) -> int:
     bound = [one for each in (host.get("PortBindings") or {}).values() for one in each or ()]
-    texts = [one.get("HostPort", "") for one in bound if (one.get("HostIp") or "0.0.0.0") in LOOPBACK]
+    texts = [one.get("HostPort", "") for one in bound if (one.get("HostIp") or "0.0.0.0") in REACHED]
     return next((int(one) for one in texts if one.isdigit() and int(one)), 0)

@@ -21,7 +21,7 @@ from tasks.effects.containers import EngineError
 from tasks.effects.containers.engine import spec_hash
 from tasks.effects.http import HttpError
 from tasks.errors import PortTakenError, ProvisionError, ServeError, ServerDiedError
-from tasks.serve import gpu, images, room
+from tasks.serve import gpu, images
 from tasks.serve.changes import decide_container
 from tasks.serve.context import Containers, Running, ServeContext
 from tasks.serve.hosts.starting import give_up, lay_out, start
@@ -199,7 +199,7 @@ class _Bringing:
         return time.time() - now.started_at < deadline_s(self._ctx, size_bytes)
 
     def _started(self, spec: ContainerSpec, change: Change, actual: ContainerState | None) -> Running:
-        wanted = room.wants(self._server, self._all.members(self._server.name))
+        wanted = {one.device: one.memory_bytes for one in self._server.shares}
         entry, state, how = start(spec, actual, wanted=wanted, stays=self._stays, ctx=self._ctx)
         try:
             wait_until_ready(self._watched(state), self._ctx)

@@ -131,7 +131,7 @@ class Play:
         if (code := self.faults.take("exit")) is not None:
             leave(int(code or 1))
         acts: tuple[tuple[str, Callable[[], object]], ...] = (
-            ("crash", lambda: os.kill(os.getpid(), signal.SIGSEGV)),
+            ("crash", self._crash),
             ("oom", allocate),
             ("hang", self._never),
             ("close", self._vanish),
@@ -152,6 +152,10 @@ class Play:
     def _never(self) -> None:
         self.closing.wait()
         raise Vanished
+
+    def _crash(self) -> None:
+        os.kill(os.getpid(), signal.SIGSEGV)
+        self._never()  # the signal may come a moment later, and no answer before it
 
     def _vanish(self) -> None:
         raise Vanished

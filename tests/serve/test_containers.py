@@ -153,6 +153,35 @@ def test_without_room_the_old_one_stops_first(lab: Lab) -> None:
     assert {NAME: "exited", NEXT: "running"} == lab.shown()
 
 
+def test_what_was_replaced_makes_room_before_what_still_serves(lab: Lab) -> None:
+    """An old container that only waits for the end of the run goes; the next server is swapped beside."""
+    one, two = lab.model("one", size_bytes=GIB), lab.model("two", size_bytes=8 * GIB, port=8102)
+    lab.finish(lab.run(one, two), one, two)
+    servers = {
+        "model-one": server_of(one, settings=(("--ctx-size", "9"),)),
+        "model-two": server_of(two, settings=(("--ctx-size", "9"),)),
+    }
+    ctx = lab.run(one, two, servers=servers)
+    apply.promote((verified(apply.serve(pulled(one), ctx)),), ctx)
+    lab.front.did.clear()
+    lab.main_bytes = 2 * GIB
+
+    def freed(_spec: object, _port: int) -> None:
+        lab.main_bytes = 9 * GIB
+
+    lab.engine.on_stop = freed
+    served = apply.serve(pulled(two), ctx)
+
+    assert "started beside it" in served.change.reason
+    assert "drained model-one" in lab.front.did
+    assert {
+        "pmoves-model-one": "running",
+        "pmoves-model-one-before": "exited",
+        "pmoves-model-two": "running",
+        "pmoves-model-two-next": "running",
+    } == lab.shown()
+
+
 def test_a_second_change_goes_back_to_the_first_port(lab: Lab) -> None:
     """Two ports are used in turns."""
     qwen = lab.model()

@@ -14,7 +14,7 @@ from tasks.effects.network import listener
 from tasks.errors import PortTakenError, ServeError
 from tasks.serve import gpu, room
 from tasks.serve.context import Containers, ServeContext
-from tasks.serve.ledger import BEFORE, NEXT, Entry, alive
+from tasks.serve.ledger import BEFORE, DRAIN_S, NEXT, Entry, alive
 from tasks.serve.runtimes import CONTAINERS
 
 OFFSETS = range(10_000, 20_000, 100)
@@ -100,7 +100,11 @@ def _make_room(
         kept = [one.server for one in listed if stays(one)]
         others = list(room.holders(list(wanted), listed, gpu.named(containers.facts), kept=kept))
         while not (verdict := _verdict(wanted, containers)).fits:
-            if alive(entry.old) and not entry.stopped:
+            if (spare := _spare(wanted, containers)) is not None:
+                ctx.say(spare.server, f"its container of before stops, for {spec.server}: {verdict.why}")
+                containers.front.drained(spare.server, DRAIN_S)
+                containers.ledger.stop(spare, first=True)
+            elif alive(entry.old) and not entry.stopped:
                 said = f"; stopped first: {verdict.why}"
                 ctx.say(spec.server, f"stops before it is replaced: {verdict.why}")
                 containers.ledger.stop(entry, first=True)
@@ -114,6 +118,21 @@ def _make_room(
             containers.claimed[spec.server] = dict(wanted)
     beside = alive(entry.old) and not entry.stopped
     return "; started beside it, and put in its place once it answered right" if beside else said
+
+
+def _spare(wanted: Mapping[str, int], containers: Containers) -> Entry | None:
+    """Return a server whose old container only waits for the end of the run, on one of these devices."""
+    with containers.lock:
+        entries = [
+            one
+            for one in containers.ledger.entries.values()
+            if one.promoted and alive(one.old) and not one.stopped
+        ]
+    for entry in entries:
+        old = () if entry.old is None else (entry.old,)
+        if room.holders(list(wanted), old, gpu.named(containers.facts), kept=()):
+            return entry
+    return None
 
 
 def _verdict(wanted: Mapping[str, int], containers: Containers) -> room.Verdict:

@@ -172,6 +172,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.on_name(body)
         self.wfile.write(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n")
 
+    def on_tired(self, body: bytes) -> None:
+        """Answer the first request of a connection; say to the next that the connection was idle for long."""
+        if getattr(self, "was_asked", False):
+            self.send(408, b"")
+            self.close_connection = True
+        else:
+            self.was_asked = True
+            self.on_name(body)
+
     def on_large(self, _: bytes) -> None:
         """Send much, as fast as it is taken."""
         self.send_response(200)

@@ -274,6 +274,21 @@ def test_what_nobody_asked_for(client: httpx.Client) -> None:
         assert (reply.status_code, reply.text) == (200, "blue")
 
 
+def test_a_connection_that_was_closed_for_being_idle(client: httpx.Client, blue: Backend) -> None:
+    """A 408 on a kept connection is no answer to a request; the request goes out again on a new one."""
+    for _ in range(3):
+        reply = client.post("/tired", content=b"x")
+
+        assert (reply.status_code, reply.text) == (200, "blue")
+    assert len(blue.connections) == 3
+
+
+def test_a_large_request_is_not_repeated(client: httpx.Client) -> None:
+    """What was too large to keep is not sent again, and the client hears the 408."""
+    assert client.post("/tired", content=b"x").status_code == 200
+    assert client.post("/tired", content=b"x" * (1 << 17)).status_code == 408
+
+
 def test_an_old_client(port: int) -> None:
     """HTTP/1.0 gets a stream without chunks, and its end is the connection's."""
     answer = raw(port, b"GET /sse HTTP/1.0\r\nhost: localhost\r\n\r\n")

@@ -15,6 +15,8 @@ from tasks.effects.forwarding.headers import asked, forwarded, target
 from tasks.effects.forwarding.upstream import Upstream
 from tasks.effects.forwarding.wire import Wire, WireError
 
+UNASKED = 408
+
 
 async def forward(upstream: Upstream, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one request; a client that goes away ends what runs for it upstream.
@@ -100,7 +102,9 @@ class _Call:
         """Return status and headers of the answer.
 
         A server that restarts closes its idle connections, and a request may cross that on its way. So one
-        that was sent on such a connection, and of which nothing came back, is sent again on a new one.
+        that was sent on such a connection, and of which nothing came back, is sent again on a new one. The
+        same is done where a 408 came: servers send it unasked before they close an idle connection, and a
+        request that crosses it may be repeated on another (RFC 9110, section 15.5.9).
 
         Raises:
             ClientGoneError: nobody waits for it any more.
@@ -109,10 +113,14 @@ class _Call:
         kept = self._upstream.kept_wire()
         if kept is not None:
             try:
-                return await self._asked(kept)
+                head = await self._asked(kept)
             except WireError:
                 if kept.answered or not self._body.replayable:
                     raise
+            else:
+                if head.status_code != UNASKED or not self._body.replayable:
+                    return head
+                kept.abort("it closed an idle connection")
             await self._stop_sending()
         return await self._asked(await self._upstream.new_wire())
 

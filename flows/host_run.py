@@ -26,6 +26,8 @@ from flows.settings import Settings
 from tasks.contracts import Change, Event, Outcome, Plan, RunRecord, Sink, Stage, Timing
 from tasks.effects.containers import EngineError
 from tasks.effects.files import try_lock, write_atomic
+from tasks.effects.front.control import NAME as FRONT
+from tasks.effects.front.control import Backends
 from tasks.effects.network import listener
 from tasks.effects.supervisord import Supervisord
 from tasks.errors import (
@@ -38,8 +40,6 @@ from tasks.errors import (
     StoppedError,
     UsageError,
 )
-from tasks.serve.front.control import NAME as FRONT
-from tasks.serve.front.control import Backends
 from tasks.serve.ledger import Ledger
 
 CONTROL_PLANE = ("prefect-server", "prefect-worker")

@@ -22,12 +22,12 @@ from tasks.detect.accelerators import accelerators
 from tasks.detect.host import memory
 from tasks.detect.root import Root
 from tasks.effects.containers.engine import Engine, owner_of
+from tasks.effects.front.control import Front
 from tasks.effects.http import Http
 from tasks.effects.processes import Supervisor
 from tasks.effects.supervisord import Supervisord
 from tasks.errors import WrongHostError
 from tasks.serve.context import Containers, ServeContext
-from tasks.serve.front.control import Front
 from tasks.serve.ledger import Ledger
 from tasks.serve.wanted import Places
 

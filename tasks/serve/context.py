@@ -23,10 +23,10 @@ from tasks.contracts import (
 )
 from tasks.effects.containers.engine import Engine
 from tasks.effects.containers.info import EngineInfo
+from tasks.effects.front.control import StablePorts
 from tasks.effects.http import Http
 from tasks.effects.processes import Supervisor
 from tasks.errors import ProvisionError, StoppedError
-from tasks.serve.front.control import StablePorts
 from tasks.serve.ledger import Ledger
 from tasks.serve.wanted import Places
 

@@ -20,8 +20,8 @@ from functools import partial
 from tasks.contracts import ContainerState
 from tasks.effects.containers import EngineError
 from tasks.effects.containers.engine import Engine
+from tasks.effects.front.control import Backend, StablePorts
 from tasks.errors import ProvisionError, StoppedError
-from tasks.serve.front.control import Backend, StablePorts
 
 PREFIX, NEXT, BEFORE = "pmoves-", "-next", "-before"
 STOP_S = 30

@@ -29,9 +29,9 @@ from pathlib import Path
 
 from flows.report import columns
 from tasks.contracts import Unknown
+from tasks.effects.front.status import ask
+from tasks.effects.front.table import Row, digest, render
 from tasks.effects.resident import resident_bytes
-from tasks.serve.front.status import ask
-from tasks.serve.front.table import Row, digest, render
 from tests.lab.gateway import ROOT, free_port, until
 
 BODY = b'{"input": "' + b"a" * 990 + b'"}'
@@ -125,7 +125,7 @@ def fronted(backend_port: int) -> Iterator[Running]:
     """Run a front before a backend."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        process("-m", "tasks.serve.front", "--folder", folder) as made,
+        process("-m", "tasks.effects.front", "--folder", folder) as made,
     ):
         until(lambda: ask(Path(folder)))
         front = Running(Path(folder), made, free_port())

@@ -24,11 +24,11 @@ from flows.report import columns
 from flows.timeline import timeline
 from tasks.contracts import ContainerState, PlannedModel, PulledModel
 from tasks.effects.containers.docker import Docker
+from tasks.effects.front.control import MemoryFront
 from tasks.effects.http import Httpx
 from tasks.record import history
 from tasks.serve import apply
 from tasks.serve.context import Containers, ServeContext
-from tasks.serve.front.control import MemoryFront
 from tasks.serve.ledger import Ledger
 from tasks.serve.wanted import Places
 from tasks.verify.check import VerifyContext, verify

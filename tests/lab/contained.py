@@ -27,7 +27,7 @@ import yaml
 from tasks.contracts import ContainerState
 from tasks.effects.containers.docker import Docker
 from tasks.effects.containers.engine import owner_of
-from tasks.serve.front.table import parse, table_path
+from tasks.effects.front.table import parse, table_path
 from tests.lab.engine import EngineLab
 from tests.lab.engine_registry import RegistryLab
 from tests.lab.host import LabHost

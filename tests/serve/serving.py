@@ -40,11 +40,11 @@ from tasks.contracts import (
 )
 from tasks.effects.containers.info import EngineInfo
 from tasks.effects.containers.memory import Behaviour, MemoryEngine
+from tasks.effects.front.control import Backend, Backends, MemoryFront
 from tasks.effects.http import HttpError, MemoryHttp, Reply, Request
 from tasks.plan.taken import shares
 from tasks.serve import apply
 from tasks.serve.context import Containers, ServeContext
-from tasks.serve.front.control import Backend, Backends, MemoryFront
 from tasks.serve.ledger import Ledger
 from tasks.serve.wanted import Places
 from tests.lab.hosts import device, make_host

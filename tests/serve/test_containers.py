@@ -16,6 +16,7 @@ import pytest
 from tasks.contracts import ModelServer
 from tasks.effects.containers.engine import EngineGoneError, NoGpuError, RegistryAwayError
 from tasks.effects.containers.memory import Behaviour
+from tasks.effects.front.control import Backend
 from tasks.effects.http import HttpError, Reply, Request
 from tasks.errors import (
     ImageRefusedError,
@@ -28,7 +29,6 @@ from tasks.errors import (
 )
 from tasks.serve import apply
 from tasks.serve.context import ServeContext
-from tasks.serve.front.control import Backend
 from tests.serve.serving import GIB, Lab, containers, image, loading, pulled, server_of, verified
 
 NAME, NEXT = "pmoves-model-qwen", "pmoves-model-qwen-next"

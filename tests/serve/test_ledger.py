@@ -11,10 +11,10 @@ import pytest
 from tasks.contracts import ContainerSpec, ContainerState
 from tasks.effects.containers import EngineError
 from tasks.effects.containers.memory import MemoryEngine
+from tasks.effects.front.control import Backend, MemoryFront
 from tasks.errors import PortTakenError, ServeError, StoppedError
 from tasks.serve import apply
 from tasks.serve.context import ServeContext
-from tasks.serve.front.control import Backend, MemoryFront
 from tasks.serve.ledger import Entry, Ledger
 from tasks.serve.sweep import sweep
 from tests.serve.serving import OWNER, KilledError, Lab, containers, loading, pulled, server_of, verified

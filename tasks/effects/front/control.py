@@ -1,4 +1,4 @@
-"""The front as the serve stage sees it: where each server is reached, and what serves there now."""
+"""The front as stages see it: where each server is reached, and what serves there now."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Protocol
 
 from tasks.contracts import ProcessSpec
 from tasks.effects.files import write_atomic
+from tasks.effects.front.status import PortStatus, Status, ask
+from tasks.effects.front.table import Row, TableError, digest, parse, render, table_path
 from tasks.effects.processes import Supervisor, spec_hash
 from tasks.errors import PortTakenError, ServeError
-from tasks.serve.front.status import PortStatus, Status, ask
-from tasks.serve.front.table import Row, TableError, digest, parse, render, table_path
 
 NAME = "front"
 POLL_S = 0.02
@@ -75,20 +75,21 @@ class StablePorts(Protocol):
         """
 
 
-def process_spec(folder: Path, python: str) -> ProcessSpec:
+def process_spec(folder: Path, python: str, name: str = NAME) -> ProcessSpec:
     """Return the front process. It is killed later than it cuts off its last requests."""
-    command = (python, "-m", "tasks.serve.front", "--folder", str(folder))
-    return ProcessSpec(name=NAME, command=command, stop_timeout_s=30)
+    command = (python, "-m", "tasks.effects.front", "--folder", str(folder))
+    return ProcessSpec(name=name, command=command, stop_timeout_s=30)
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """The real one: a table on the disk and a process that follows it."""
+    """The real one: a table on the disk and a process called `name` that follows it."""
 
     folder: Path
     supervisor: Supervisor
     python: str
     deadline_s: float = 20.0
+    name: str = NAME
 
     def backends(self) -> Backends:
         """Return what the table says; a front that was never started has none."""
@@ -158,15 +159,15 @@ class Front:
                 if ran:
                     self._bring_to(before, ())
                 else:
-                    self.supervisor.stop(NAME)
+                    self.supervisor.stop(self.name)
             raise
 
     def _bring_to(self, wanted: Backends, needed: tuple[int, ...]) -> None:
         text = self._write(wanted)
         if wanted:
             self._follow(digest(text.encode()), needed)
-        elif NAME in self.supervisor.states():
-            self.supervisor.stop(NAME)
+        elif self.name in self.supervisor.states():
+            self.supervisor.stop(self.name)
 
     def _write(self, wanted: Backends) -> str:
         text, path = _text(wanted), table_path(self.folder)
@@ -180,8 +181,8 @@ class Front:
 
         Where a needed port is refused, it is to try again: it may be free by now.
         """
-        spec = process_spec(self.folder, self.python)
-        state = self.supervisor.states().get(NAME)
+        spec = process_spec(self.folder, self.python, self.name)
+        state = self.supervisor.states().get(self.name)
         status, seen = self._status(), (0, 0)
         if state is None or not state.running or state.spec_hash != spec_hash(spec):
             self.supervisor.start(spec)
@@ -199,7 +200,7 @@ class Front:
                 _refuse_taken(status.refused(needed))
                 return
             now = time.monotonic()
-            state = self.supervisor.states().get(NAME)
+            state = self.supervisor.states().get(self.name)
             if now > deadline or state is None or state.state == "fatal":
                 raise self._failure(status)
             if status and now > ask_again:
@@ -211,21 +212,21 @@ class Front:
     def _hang_up(self) -> None:
         """Ask the front to read its table. One that ended just now reads it as it comes back."""
         with contextlib.suppress(ServeError):
-            self.supervisor.signal(NAME, "HUP")
+            self.supervisor.signal(self.name, "HUP")
 
     def _status(self) -> Status | None:
         """Ask the front; whoever answers with another pid is an older one."""
         status = ask(self.folder)
-        state = self.supervisor.states().get(NAME)
+        state = self.supervisor.states().get(self.name)
         return status if status and state and status.pid == state.pid else None
 
     def _runs(self) -> bool:
-        state = self.supervisor.states().get(NAME)
+        state = self.supervisor.states().get(self.name)
         return state is not None and state.running
 
     def _failure(self, status: Status | None) -> ServeError:
-        said = status.last_reading.error if status else self.supervisor.log_tail(NAME)
-        state = self.supervisor.states().get(NAME)
+        said = status.last_reading.error if status else self.supervisor.log_tail(self.name)
+        state = self.supervisor.states().get(self.name)
         return ServeError(
             f"the front did not take its table within {self.deadline_s:g} s ({said or 'it says nothing'})",
             INTACT,

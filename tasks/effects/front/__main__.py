@@ -1,4 +1,4 @@
-"""`python -m tasks.serve.front --folder <folder>`."""
+"""`python -m tasks.effects.front --folder <folder>`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def main() -> int:
     """Run the front and return its exit code."""
     # A hang-up before the table is read asks for what happens anyway; by default it would end us.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    parser = argparse.ArgumentParser(prog="python -m tasks.serve.front")
+    parser = argparse.ArgumentParser(prog="python -m tasks.effects.front")
     parser.add_argument("--folder", type=Path, required=True, help="where table.json lies")
     parser.add_argument("--finish-s", type=int, default=25, help="seconds for running requests after SIGTERM")
     arguments = parser.parse_args()
-    from tasks.serve.front.app import serve  # noqa: PLC0415  # slow, and a hang-up may come meanwhile
+    from tasks.effects.front.app import serve  # noqa: PLC0415  # slow, and a hang-up may come meanwhile
 
     folder = arguments.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -22,9 +22,9 @@ import httpx
 import pytest
 
 from tasks.contracts import Unknown
+from tasks.effects.front.status import PortStatus, Status, ask
+from tasks.effects.front.table import Row, digest, render
 from tasks.effects.resident import resident_bytes
-from tasks.serve.front.status import PortStatus, Status, ask
-from tasks.serve.front.table import Row, digest, render
 from tests.lab.backend import Backend
 from tests.lab.gateway import ROOT, free_port, until
 
@@ -43,7 +43,7 @@ class Fronted:
 
     def spawn(self, *more: str) -> subprocess.Popen[bytes]:
         """Start the process."""
-        program = (sys.executable, "-m", "tasks.serve.front", "--folder", str(self.folder), *more)
+        program = (sys.executable, "-m", "tasks.effects.front", "--folder", str(self.folder), *more)
         # The usual limit of open files, whatever the shell of these tests allows.
         command = ("/bin/sh", "-c", f"ulimit -S -n 1024; exec {shlex.join(program)}")
         with self.log.open("ab") as log:
@@ -781,7 +781,7 @@ def test_hang_up_while_it_starts(front: Fronted, port: int) -> None:
     front.process.kill()
     front.process.wait(10)
     front.process = front.spawn()
-    until(lambda: b"tasks.serve.front" in Path(f"/proc/{front.process.pid}/cmdline").read_bytes())
+    until(lambda: b"tasks.effects.front" in Path(f"/proc/{front.process.pid}/cmdline").read_bytes())
     until(lambda: ignores_hang_ups(front.process.pid) and (front.process.send_signal(signal.SIGHUP), True))
     until(lambda: not refused(port))
 

@@ -16,10 +16,10 @@ from starlette.types import Receive, Scope, Send
 
 from tasks.effects.files import try_lock
 from tasks.effects.forwarding.server import Server
+from tasks.effects.front.ports import StablePort
+from tasks.effects.front.status import SOCKET, PortStatus, Reading, Status, short_path
+from tasks.effects.front.table import Row, TableError, digest, parse, table_path
 from tasks.errors import BusyError, PortTakenError
-from tasks.serve.front.ports import StablePort
-from tasks.serve.front.status import SOCKET, PortStatus, Reading, Status, short_path
-from tasks.serve.front.table import Row, TableError, digest, parse, table_path
 
 TRY_AGAIN_S = 1.0
 CUT_OFF_S = 2.0

@@ -12,7 +12,7 @@ their own, and the front says which of them gets new requests.
       front.lock   held while the process runs
       table.lock   held while the table is changed
 
-    python -m tasks.serve.front --folder <folder> [--finish-s <seconds>]
+    python -m tasks.effects.front --folder <folder> [--finish-s <seconds>]
     SIGHUP            read the table: open new ports, close gone ones after their last request, and send
                       new requests to changed backends while those in flight end where they began
     SIGTERM, SIGINT   accept nothing new, finish what runs (25 s at most), end

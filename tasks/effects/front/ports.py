@@ -10,8 +10,8 @@ from tasks.effects.forwarding.forward import forward, send_error
 from tasks.effects.forwarding.headers import is_local, target
 from tasks.effects.forwarding.server import Server, listen
 from tasks.effects.forwarding.upstream import HOST, Upstream
-from tasks.serve.front.status import Flight
-from tasks.serve.front.table import Row
+from tasks.effects.front.status import Flight
+from tasks.effects.front.table import Row
 
 OWNER = "the front"
 

@@ -15,12 +15,12 @@ import httpx
 import pytest
 
 from tasks.contracts import ProcessSpec
+from tasks.effects.front.control import NAME, Backend, Front, MemoryFront, StablePorts, process_spec
+from tasks.effects.front.status import ask
+from tasks.effects.front.table import Row, parse, render
 from tasks.effects.pids import orphans
 from tasks.effects.supervisord import Supervisord
 from tasks.errors import PortTakenError, ServeError
-from tasks.serve.front.control import NAME, Backend, Front, MemoryFront, StablePorts, process_spec
-from tasks.serve.front.status import ask
-from tasks.serve.front.table import Row, parse, render
 from tests.lab.backend import Backend as Server
 from tests.lab.gateway import free_port, until
 
@@ -359,5 +359,5 @@ def test_both_fronts_agree(kind: str, front: Front, blue: Server, green: Server)
 def test_spec_is_stable(tmp_path: Path) -> None:
     """The command depends on folder and python alone, so a second run restarts nothing."""
     assert process_spec(tmp_path, "python") == ProcessSpec(
-        "front", ("python", "-m", "tasks.serve.front", "--folder", str(tmp_path)), (), 30
+        "front", ("python", "-m", "tasks.effects.front", "--folder", str(tmp_path)), (), 30
     )

@@ -31,6 +31,7 @@ GpuStyle = Literal["cdi", "gpus", "runtime", "none", "unknown"]
 ImageFor = Literal["cpu", "cuda", "rocm", "jetson"]
 KvType = Literal["f16", "q8_0", "q4_0"]
 May = Literal["share", "wait", "cpu", "cloud"]
+Tier = Literal["local", "affordable", "premium"]
 Part = Literal["weights", "projector", "kv", "compute", "overhead"]
 Stage = Literal["set-up", "detect", "plan", "pull", "serve", "verify", "route", "record"]
 
@@ -509,6 +510,9 @@ class Use(Shape, frozen=True):
 
     `models` are those that the service is made for, best first; empty means whatever the bundle has for
     the role. `context` is how many tokens it sends. Without `required`, the service works without it.
+    `function` is what the gateway calls it, for roles that answer in text; None where it has none. Only with
+    `may_leave` may a request, and what it quotes, go to a cloud. `temperature` and `top_p` are those of
+    every model behind the function, `max_tokens` is the most that an answer may have.
     """
 
     role: Role
@@ -517,6 +521,11 @@ class Use(Shape, frozen=True):
     context: int | None = None
     required: bool = True
     fallbacks: tuple[Fallback, ...] = ()
+    function: str | None = None
+    may_leave: bool = False
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
 
 
 class Service(Shape, frozen=True):
@@ -526,6 +535,77 @@ class Service(Shape, frozen=True):
     title: str
     uses: tuple[Use, ...]
     sources: tuple[str, ...] = ()
+
+
+class Provider(Shape, frozen=True):
+    """A cloud that serves models for money.
+
+    `type` is the gateway's kind of provider, `api_base` its address where that kind has none of its own.
+    `key` is the environment variable that holds the operator's key.
+    """
+
+    name: str
+    title: str
+    tier: Tier
+    type: str
+    key: str
+    api_base: str | None = None
+    sources: tuple[str, ...] = ()
+
+
+class CloudModel(Shape, frozen=True):
+    """A model of a cloud, by `provider/model` as services name it.
+
+    `model_name` is what the provider calls it. Prices are US dollars for a million tokens, as they stood on
+    the day `priced_on`; with `estimate` they could not be read from the provider, and this is the reason.
+    """
+
+    name: str
+    model_name: str
+    input_usd_per_million: float
+    output_usd_per_million: float
+    priced_on: str
+    roles: tuple[Role, ...] = ("llm",)
+    context: int | None = None
+    estimate: str | None = None
+    sources: tuple[str, ...] = ()
+
+    @property
+    def provider(self) -> str:
+        """The provider's name."""
+        return self.name.partition("/")[0]
+
+
+class ToolImage(Shape, frozen=True):
+    """A container image that is no model server: the gateway itself, the proxy before it, its database.
+
+    `digest` and `unpinned` are as those of `Image`; `architectures` those that it is published for.
+    """
+
+    name: str
+    repository: str
+    tag: str
+    port: int
+    size_bytes: int
+    size_basis: str
+    architectures: tuple[str, ...] = ("x86_64", "aarch64")
+    digest: str | None = None
+    unpinned: str | None = None
+    sources: tuple[str, ...] = ()
+
+
+class Routing(Shape, frozen=True):
+    """The gateway's images, and where it may turn to beyond this host.
+
+    Providers stand in the order of their tiers.
+    """
+
+    providers: tuple[Provider, ...] = ()
+    models: tuple[CloudModel, ...] = ()
+    images: tuple[ToolImage, ...] = ()
+
+
+NO_ROUTING = Routing()
 
 
 class Image(Shape, frozen=True):
@@ -610,6 +690,7 @@ class Catalogue:
     devices: tuple[DeviceFact, ...]
     images: tuple[Image, ...] = ()
     jetpacks: tuple[JetPack, ...] = ()
+    routing: Routing = NO_ROUTING
 
 
 # --- the plan ------------------------------------------------------------------------------------
@@ -847,6 +928,40 @@ class ServicePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteTier:
+    """One model behind a function of the gateway.
+
+    `name` is the variant's ("local", or the provider: "venice"), `by` the model: one of the plan, or a
+    cloud's as `provider/model`.
+    """
+
+    tier: Tier
+    name: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRoute:
+    """A function of the gateway: what one use of a service calls, and who answers.
+
+    `tiers` stand in the order in which they are tried. `complex_tiers` are tried instead for requests that
+    their caller marks as complex (namespace "complex"); empty where there is no premium model. `left_out`
+    says in one sentence each which step is not there, and why. `max_tokens` caps an answer; 0 is no cap.
+    """
+
+    function: str
+    service: str
+    role: Role
+    purpose: str
+    tiers: tuple[RouteTier, ...]
+    complex_tiers: tuple[RouteTier, ...] = ()
+    left_out: tuple[str, ...] = ()
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The bundle as it is placed on one host, before byte one.
 
@@ -872,6 +987,7 @@ class Plan:
     marks: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    routes: tuple[PlannedRoute, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -969,7 +1085,9 @@ class ContainerSpec:
     `image` is pinned: "repository@sha256:…". `secrets` are files of the host that appear below /run/secrets,
     by name; their content counts by a salted digest alone (`secrets_digest`). `port` is where the server
     listens inside; where it is published on 127.0.0.1 is no part of the spec. A size of 0 sets no limit.
-    `devices` are those of the plan ("gpu0"). `health` is a command that runs inside; empty for none.
+    `devices` are those of the plan ("gpu0"). `health` is a command that runs inside; empty for none. With
+    `host_network` it has the host's own network, nothing is published, and it must itself listen on
+    127.0.0.1.
     """
 
     name: str
@@ -992,6 +1110,7 @@ class ContainerSpec:
     pids: int = 0
     health: tuple[str, ...] = ()
     stop_timeout_s: int = 30
+    host_network: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -1118,7 +1237,11 @@ class VerifiedServer:
 class Route:
     """What the gateway serves: a validated config, in use, that answered a real request.
 
-    `models` are the names that clients send; `config_hash` is the sha256 of the rendered file.
+    `models` are the names that clients send; `config_hash` is the sha256 of the whole file, hand-written
+    parts included. `process` is the gateway's, or stands for its container, which `container` names.
+    `generation` names the folder of its config. `proxy` says what owns the port ("haproxy", "front"), `diff`
+    what changed in the config as a unified diff, `watched` what was seen after the switch, in one sentence.
+    `environment` are the lines of `pmoves.env`, `left_out` what the gateway does not serve, and why.
     """
 
     base_url: str
@@ -1129,6 +1252,14 @@ class Route:
     answers: tuple[Answer, ...]
     change: Change
     seconds: float
+    functions: tuple[PlannedRoute, ...] = ()
+    container: str = ""
+    generation: str = ""
+    proxy: str = ""
+    diff: str = ""
+    watched: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A gateway of one generation. `process` is its own, or stands for its container, which `container` names.
+    """A gateway of one generation. `process` is its own, or stands for its container (`container`).
 
     `port` is where `/openai/v1` is, on 127.0.0.1; 0 where it is not known.
     """

@@ -83,7 +83,7 @@ class Gateways(Protocol):
         """
 
     def stop(self, generation: str) -> None:
-        """End a gateway after the requests that it has, within a bound; nothing happens where there is none."""
+        """End a gateway after its last request, within a bound; nothing happens where there is none."""
 
     def log_tail(self, generation: str) -> str:
         """Return the last lines that it printed, joined with " | "."""

@@ -24,9 +24,9 @@ class Target:
 class Count:
     """How many requests ended in one way.
 
-    `hour` is UTC ("2026-11-25T17"), `target` the generation that answered. `function` is that of the gateway, or
-    the name of the model where a model was asked by name; `variant` names the tier that answered and is empty
-    where none did, or where no function was asked.
+    `hour` is UTC ("2026-11-25T17"), `target` the generation that answered. `function` is that of the gateway,
+    or the name of the model where a model was asked by name; `variant` names the tier that answered and is
+    empty where none did, or where no function was asked.
     """
 
     hour: str
@@ -39,8 +39,10 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """How clients come in. With `token_sha256` they must send that bearer token; `certificate` is a PEM file with
-    certificate and key, and makes it TLS.
+    """How clients come in.
+
+    With `token_sha256` they must send that bearer token. `certificate` is a PEM file with certificate and
+    key, and makes it TLS.
     """
 
     port: int
@@ -73,10 +75,10 @@ class Proxy(Protocol):
         """
 
     def drained(self, target: Target, timeout_s: float) -> bool:
-        """Wait until no request is in flight at `target`, which is not the active one; whether that came true."""
+        """Wait until no request is in flight at `target`, which is not active; whether that came true."""
 
     def counts(self) -> tuple[Count, ...]:
-        """Return what was counted since the proxy started, the last 25 hours at most; empty where it is away."""
+        """Return what was counted since the proxy started, 25 hours at most; nothing where it is away."""
 
     def stop(self) -> None:
         """Give up the port. Nothing happens when it does not run."""

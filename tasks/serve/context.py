@@ -30,6 +30,9 @@ from tasks.errors import ProvisionError, StoppedError
 from tasks.serve.ledger import Ledger
 from tasks.serve.wanted import Places
 
+GATEWAY = "gateway"
+"""What the server labels of the gateway's own containers begin with. They are the route stage's to end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -121,10 +124,11 @@ class Containers:
         self._locks: dict[str, threading.RLock] = {}
 
     def listed(self) -> dict[str, ContainerState]:
-        """Return our containers by name, as one look at the beginning of the run found them."""
+        """Return our model servers' containers by name, as one look at the beginning of the run found them."""
         with self.lock:
             if self._listed is None:
-                self._listed = {one.name: one for one in self.engine.containers()}
+                found = self.engine.containers()
+                self._listed = {one.name: one for one in found if not one.server.startswith(GATEWAY)}
             return self._listed
 
     def forget(self) -> None:

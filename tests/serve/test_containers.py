@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.contracts import ModelServer
+from tasks.contracts import ContainerSpec, ModelServer
 from tasks.effects.containers.engine import EngineGoneError, NoGpuError, RegistryAwayError
 from tasks.effects.containers.memory import Behaviour
 from tasks.effects.front.control import Backend
@@ -865,6 +865,16 @@ def test_what_is_not_planned_any_more_comes_back_when_the_run_fails(lab: Lab) ->
 
     assert () == containers(ctx).ledger.rollback()
     assert "pmoves-model-two" == lab.points_to("model-two")
+
+
+def test_the_gateways_containers_are_left_alone(lab: Lab) -> None:
+    """They belong to the route stage, which knows which of them still has requests."""
+    made_of = lab.engine.offer("registry/gateway:1", here=True)
+    spec = ContainerSpec("pmoves-gateway-g1", "gateway-g1", made_of, (), (), port=3000)
+    lab.engine.start(lab.engine.create(spec, host_port=19000).id)
+
+    assert () == apply.remove_unplanned(lab.run())
+    assert {"pmoves-gateway-g1": "running"} == lab.shown()
 
 
 def test_a_port_without_a_container_or_a_plan_goes(lab: Lab) -> None:

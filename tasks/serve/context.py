@@ -124,7 +124,7 @@ class Containers:
         self._locks: dict[str, threading.RLock] = {}
 
     def listed(self) -> dict[str, ContainerState]:
-        """Return our model servers' containers by name, as one look at the beginning of the run found them."""
+        """Return our model servers by container name, as one look at the beginning of the run found them."""
         with self.lock:
             if self._listed is None:
                 found = self.engine.containers()

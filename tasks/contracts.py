@@ -451,6 +451,15 @@ class Downloads(Shape, frozen=True):
     quiet_hours: tuple[QuietTime, ...] = ()
 
 
+class GatewayWish(Shape, frozen=True):
+    """What a profile wishes of the gateway.
+
+    With `observability`, a database beside it keeps every request and answer, in plain text.
+    """
+
+    observability: Literal["none", "clickhouse"] = "none"
+
+
 class ExampleDevice(Shape, frozen=True):
     """A device of the host that a profile is planned for when no host is here. `memory_mib` is 2^20 bytes.
 
@@ -489,6 +498,7 @@ class Profile(Shape, frozen=True):
     example: Example
     limits: Limits = Limits()
     downloads: Downloads = Downloads()
+    gateway: GatewayWish = GatewayWish()
     sources: tuple[str, ...] = ()
 
     def without(self, roles: Collection[Role]) -> Profile:

@@ -10,6 +10,7 @@ import msgspec
 
 from flows.measured import Known, known
 from flows.settings import Settings
+from flows.settings_gateway import refuse_unknown
 from flows.wants import Wants, parse_size
 from tasks import catalogue
 from tasks.contracts import Catalogue, HostFacts, Plan, RunRecord, RuntimeName, RuntimeOffer, StoreView
@@ -70,17 +71,19 @@ def planned(
         facts: what was seen of this host.
         wants: what was asked for.
         records: earlier runs of this host: what they measured replaces estimates.
-        everything: plan as if a container engine answered, and with every cloud that has a key.
+        everything: plan as if a container engine answered.
     """
     models = shelf(settings)
     there = answering(facts) if everything else facts
     offered = offers(there, ollama=settings.ollama_mode)
     request = asked(settings, wants, models, past_of_host=_known(settings, records))
     view = cache_view(settings, models, offered)
-    if not everything:
-        return make_plan(there, models, offers=offered, store=view, request=replace(request, cloud=()))
     plan = make_plan(there, models, offers=offered, store=view, request=request)
-    return replace(plan, assumed=(ANSWERING,))
+    return replace(
+        plan,
+        warnings=(*plan.warnings, *settings.gateway.bad_keys),
+        assumed=(ANSWERING,) if everything else plan.assumed,
+    )
 
 
 def _known(settings: Settings, records: Sequence[RunRecord]) -> Known:
@@ -105,8 +108,9 @@ def simulated(settings: Settings, facts: HostFacts, wants: Wants, *, assumed: Se
 
 def clouds(plan: Plan, request: Request) -> tuple[str, ...]:
     """Say which keys of this machine a plan for another one rests on."""
-    used = any(one.residency == "cloud" for one in plan.decisions)
-    return (f"the keys that are set here are set there ({listed(request.cloud)})",) if used else ()
+    tiers = {tier.name for route in plan.routes for tier in (*route.tiers, *route.complex_tiers)}
+    used = [name for name in request.cloud if name in tiers]
+    return (f"the keys that are set here are set there ({listed(used)})",) if used else ()
 
 
 def answering(facts: HostFacts) -> HostFacts:
@@ -123,8 +127,11 @@ def asked(settings: Settings, wants: Wants, models: Catalogue, *, past_of_host: 
     """Read what was asked for, and add what is known of this host beside its facts.
 
     Raises:
+        SettingsError: PMOVES_CLOUD names a function that no service has.
         UsageError: an override or a cap cannot be used.
     """
+    functions = {use.function for one in models.services.values() for use in one.uses if use.function}
+    refuse_unknown(settings.gateway, functions)
     return Request(
         profile=wants.profile,
         strict=wants.strict,
@@ -139,6 +146,7 @@ def asked(settings: Settings, wants: Wants, models: Catalogue, *, past_of_host: 
         own_bytes=past_of_host.main_bytes,
         measured=past_of_host.footprints,
         external=settings.external,
+        may_leave=settings.gateway.may_leave,
     )
 
 

@@ -9,6 +9,7 @@ from textwrap import wrap
 from flows.picture_text import blocks
 from flows.report import Rows, columns
 from flows.report_images import images_line, images_table
+from flows.report_plan_routes import left_out_lines, routes_table
 from tasks.contracts import (
     Catalogue,
     Decision,
@@ -124,6 +125,7 @@ def format_plan(plan: Plan, *, explain: bool = False, sheet: Sheet = Sheet(), ap
         "",
         *(line for one in plan.decisions for line in _why(one, explain=explain, width=width)),
         *_services(plan.services, explain=explain, width=width),
+        *_routes(plan, sheet, explain=explain),
         *images_table(plan, width if sheet.narrow else None),
         *(_wrapped(line, width) for line in (*plan.marks, *(f"Assumed: {one}." for one in plan.assumed))),
         _wrapped(f"{plan_summary(plan)}. Apply: {command}", width),
@@ -179,6 +181,12 @@ def _services(services: Sequence[ServicePlan], *, explain: bool, width: int) -> 
     starred = any(not use.as_wished for one in services for use in one.uses)
     note = ["* not as the service asks; what that changes: pmoves plan --explain"] if starred else []
     return ["", columns(("SERVICE", "SERVED", "BY"), service_rows(services)), *note, ""]
+
+
+def _routes(plan: Plan, sheet: Sheet, *, explain: bool) -> list[str]:
+    table = routes_table(plan.routes, sheet.width if sheet.narrow else None)
+    lines = [_wrapped(line, sheet.width) for line in left_out_lines(plan.routes, explain=explain)]
+    return [*table, *lines, ""] if table else []
 
 
 def service_line(one: ServicePlan) -> str:

@@ -6,9 +6,9 @@
       services/<service>.yaml   one `Service`; the same
       devices.yaml              one key, `devices`: a list of `DeviceFact`
       images.yaml               `images`: a list of `Image`; `jetpacks`: a list of `JetPack`
+      routing.yaml              one `Routing`: clouds, and the images of the gateway
 
-The shapes are in contracts.py; catalogue_rules.py, catalogue_model_rules.py and catalogue_image_rules.py have
-what a shape cannot say.
+The shapes are in contracts.py; catalogue_rules.py and catalogue_*_rules.py have what a shape cannot say.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ __all__ = ["DEFAULT", "load", "load_cached", "profile_names"]
 DEFAULT = Path(__file__).resolve().parent.parent / "profiles"
 
 _FOLDERS = ("models", "hardware", "services")
-_SINGLE = ("devices", "images")
+_SINGLE = ("devices", "images", "routing")
 _CODE = (
     "catalogue.py",
     "catalogue_files.py",
     "catalogue_image_rules.py",
     "catalogue_model_rules.py",
+    "catalogue_routing_rules.py",
     "catalogue_rules.py",
     "contracts.py",
     "marked_yaml.py",
@@ -54,7 +55,7 @@ class File:
 
 
 def load(folder: Path = DEFAULT) -> Catalogue:
-    """Read every model, profile, service, device and image below `folder`.
+    """Read every model, profile, service, device, image and cloud below `folder`.
 
     Raises:
         CatalogueError: a file is wrong; the first problem is named by file, line and field.

@@ -8,8 +8,19 @@ from typing import TypeVar
 from tasks.catalogue import File
 from tasks.catalogue_image_rules import image_problems
 from tasks.catalogue_model_rules import model_problems
+from tasks.catalogue_routing_rules import function_problems, routing_problems
 from tasks.catalogue_rules import Problems, device_problems, profile_problems, service_problems
-from tasks.contracts import Catalogue, DeviceFact, Image, JetPack, Model, Profile, Service, Shape
+from tasks.contracts import (
+    Catalogue,
+    DeviceFact,
+    Image,
+    JetPack,
+    Model,
+    Profile,
+    Routing,
+    Service,
+    Shape,
+)
 from tasks.marked_yaml import Document, Steps, refusal
 from tasks.shapes import S, decode
 
@@ -43,7 +54,9 @@ def built(files: Mapping[str, list[File]]) -> Catalogue:
     """
     models = _models(files["models"])
     profiles = _named(files["hardware"], Profile, models=models, problems=profile_problems)
-    services = _named(files["services"], Service, models=models, problems=service_problems)
+    routing, document = _decoded(files["routing"][0], Routing)
+    _refuse(document, (), routing_problems(routing))
+    services = _services(files["services"], models, routing)
     devices, document = _decoded(files["devices"][0], DeviceFile)
     _refuse(document, (), device_problems(devices.devices))
     images, document = _decoded(files["images"][0], ImageFile)
@@ -55,7 +68,19 @@ def built(files: Mapping[str, list[File]]) -> Catalogue:
         devices=devices.devices,
         images=images.images,
         jetpacks=images.jetpacks,
+        routing=routing,
     )
+
+
+def _services(files: list[File], models: dict[str, Model], routing: Routing) -> dict[str, Service]:
+    taken: dict[str, str] = {}
+
+    def problems(service: Service, stem: str, models: Mapping[str, Model]) -> Problems:
+        yield from service_problems(service, stem, models)
+        yield from function_problems(service, routing, taken)
+        taken.update({use.function: f"{service.name}.yaml" for use in service.uses if use.function})
+
+    return _named(files, Service, models=models, problems=problems)
 
 
 def _named(

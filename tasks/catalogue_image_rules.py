@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import get_args
 
 from tasks.catalogue_rules import Problems, above_0, below, twice
-from tasks.contracts import Image, ImageFor, JetPack, RuntimeName
+from tasks.contracts import Image, ImageFor, JetPack, RuntimeName, ToolImage
 from tasks.wording import listed
 
 ARCHITECTURES = ("x86_64", "aarch64")
@@ -59,6 +59,14 @@ def _jetpack_problems(jetpack: JetPack) -> Problems:
 def _image_problems(image: Image, usable: set[int]) -> Problems:
     if image.runtime in NO_CONTAINER:
         yield ("runtime",), f'"{image.runtime}" does not run in a container'
+    yield from origin_problems(image)
+    yield from _hardware_problems(image, usable)
+    yield from _hardening_problems(image)
+    yield from _variables(image.environment)
+
+
+def origin_problems(image: Image | ToolImage) -> Problems:
+    """Yield what is wrong with where an image comes from, and what it is."""
     yield from below(("architectures",), twice(image.architectures))
     if not image.architectures:
         yield ("architectures",), "there must be at least one"
@@ -70,12 +78,9 @@ def _image_problems(image: Image, usable: set[int]) -> Problems:
     if not 0 < image.port <= LAST_PORT:
         yield ("port",), f"a port is a number from 1 to {LAST_PORT}"
     yield from _sourced(image.sources)
-    yield from _hardware_problems(image, usable)
-    yield from _hardening_problems(image)
-    yield from _variables(image.environment)
 
 
-def _name_problems(image: Image) -> Problems:
+def _name_problems(image: Image | ToolImage) -> Problems:
     if not _REPOSITORY.fullmatch(image.repository):
         yield ("repository",), "a repository is written owner/name or registry/owner/name, without a tag"
     if not _TAG.fullmatch(image.tag):

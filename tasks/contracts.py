@@ -568,6 +568,7 @@ class CloudModel(Shape, frozen=True):
 
     `model_name` is what the provider calls it. Prices are US dollars for a million tokens, as they stood on
     the day `priced_on`; with `estimate` they could not be read from the provider, and this is the reason.
+    Without `sampling` it answers a request that sets temperature or top_p with an error, so neither is sent.
     """
 
     name: str
@@ -577,6 +578,7 @@ class CloudModel(Shape, frozen=True):
     priced_on: str
     roles: tuple[Role, ...] = ("llm",)
     context: int | None = None
+    sampling: bool = True
     estimate: str | None = None
     sources: tuple[str, ...] = ()
 
@@ -1097,7 +1099,7 @@ class ContainerSpec:
     listens inside; where it is published on 127.0.0.1 is no part of the spec. A size of 0 sets no limit.
     `devices` are those of the plan ("gpu0"). `health` is a command that runs inside; empty for none. With
     `host_network` it has the host's own network, nothing is published, and it must itself listen on
-    127.0.0.1.
+    127.0.0.1. `entrypoint` replaces that of the image; empty leaves it.
     """
 
     name: str
@@ -1121,6 +1123,7 @@ class ContainerSpec:
     health: tuple[str, ...] = ()
     stop_timeout_s: int = 30
     host_network: bool = False
+    entrypoint: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -1251,7 +1254,8 @@ class Route:
     parts included. `process` is the gateway's, or stands for its container, which `container` names.
     `generation` names the folder of its config. `proxy` says what owns the port ("haproxy", "front"), `diff`
     what changed in the config as a unified diff, `watched` what was seen after the switch, in one sentence.
-    `environment` are the lines of `pmoves.env`, `left_out` what the gateway does not serve, and why.
+    `environment` are the lines of `pmoves.env`, `left_out` what the gateway does not serve, and why. `chosen`
+    says which kinds of gateway and proxy were taken, and why.
     """
 
     base_url: str
@@ -1270,6 +1274,7 @@ class Route:
     watched: str = ""
     environment: tuple[tuple[str, str], ...] = ()
     left_out: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

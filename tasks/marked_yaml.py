@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import isfinite
 
 import yaml
 
@@ -75,7 +76,7 @@ def parse(text: str, *, name: str) -> Document:
 
 @dataclass(frozen=True, slots=True)
 class _Builder:
-    """Turns nodes into plain data: text, whole numbers, true, false, null, lists, mappings.
+    """Turns nodes into plain data: text, numbers, true, false, null, lists, mappings.
 
     PyYAML's own constructor also makes dates and sets, and some bad values end it in a traceback.
     """
@@ -108,12 +109,21 @@ class _Builder:
         try:
             if kind == "int":
                 return int(node.value, 0)
+            if kind == "float":
+                return _number(node.value)
             if kind == "bool":
                 return _BOOLEANS[node.value.lower()]
         except (ValueError, KeyError):
             problem = f'"{node.value}" is neither plain text nor a number (put it in quotes)'
             raise refusal(f"{self.name}:{_line(node)}", problem) from None
         return None if kind == "null" else node.value
+
+
+def _number(text: str) -> float:
+    number = float(text)  # ValueError: YAML's own infinity, or sixties of sixties
+    if not isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def _repeated(root: yaml.Node) -> Iterator[yaml.ScalarNode]:

@@ -14,7 +14,7 @@ import msgspec
 
 from tasks.catalogue import DEFAULT
 from tasks.catalogue_files import DeviceFile, ImageFile, ModelFile
-from tasks.contracts import Plan, PlanChange, Profile, Service
+from tasks.contracts import Plan, PlanChange, Profile, Routing, Service
 from tasks.effects.files import write_atomic
 from tasks.pull.resolve.lock import LockFile
 
@@ -26,6 +26,7 @@ _KINDS: dict[str, tuple[object, str]] = {
     "service": (Service, "A file below profiles/services"),
     "devices": (DeviceFile, "The file profiles/devices.yaml"),
     "images": (ImageFile, "The file profiles/images.yaml"),
+    "routing": (Routing, "The file profiles/routing.yaml"),
     "lock": (LockFile, "A lock file: profiles/weights.lock.json, <state>/weights.lock.json"),
     "plan": (Plan, "What `pmoves plan --json` prints"),
     "plan-diff": (tuple[PlanChange, ...], "What `pmoves plan --diff --json` prints"),

@@ -21,6 +21,7 @@ _EXPECTED = re.compile(r"Expected `(.+?)`, got `(.+?)`")
 _CHOICE = re.compile(r"Invalid enum value .*", re.DOTALL)
 _WORDS = {
     "int": "a whole number",
+    "float": "a number",
     "str": "text",
     "bool": "true or false",
     "array": "a list",
@@ -53,7 +54,11 @@ def _explain(message: str, data: object, shape: object) -> tuple[Steps, str]:
         digest = match[1] == "sha256"
         return (*steps, match[1]), "a catalogue entry without a digest" if digest else "the field is missing"
     if match := _EXPECTED.fullmatch(said):
-        quotes = " (put it in quotes)" if match[1].startswith("str") and match[2] in {"int", "bool"} else ""
+        quotes = (
+            " (put it in quotes)"
+            if match[1].startswith("str") and match[2] in {"int", "float", "bool"}
+            else ""
+        )
         return steps, f"must be {_in_words(match[1])}, not {_in_words(match[2])}{quotes}"
     if _CHOICE.fullmatch(said):
         got, choices = str(_value_at(data, steps)), [str(choice) for choice in typing.get_args(expected)]

@@ -18,6 +18,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flows.settings_keys import CLOUD_KEYS
 from tasks import catalogue, catalogue_files, marked_yaml, shapes
 from tasks.contracts import Catalogue
 from tasks.errors import CatalogueError
@@ -74,6 +75,7 @@ def test_shipped_catalogue_loads() -> None:
     services = [
         "agent-zero",
         "archon",
+        "chat",
         "deepresearch",
         "extract-worker",
         "hi-rag-v2",
@@ -248,13 +250,54 @@ def test_no_folder_of_a_kind(folder: Path, kind: str) -> None:
     assert said(folder).startswith(f"{folder}/{kind}: the catalogue's folder cannot be read (")
 
 
-def test_no_devices(folder: Path) -> None:
-    """A catalogue without its list of devices is refused."""
-    (folder / "devices.yaml").unlink()
+@pytest.mark.parametrize("name", ["devices", "images", "routing"])
+def test_no_file_of_a_kind(name: str, folder: Path) -> None:
+    """A catalogue without its list of devices, of images or of clouds is refused."""
+    (folder / f"{name}.yaml").unlink()
 
     assert said(folder).startswith(
-        "profiles/devices.yaml: the file cannot be read (No such file or directory)"
+        f"profiles/{name}.yaml: the file cannot be read (No such file or directory)"
     )
+
+
+def test_shipped_clouds_are_those_whose_keys_are_read() -> None:
+    """Providers and their variables are the same here and where the environment is read, in one order."""
+    assert {one.name: one.key for one in shipped().routing.providers} == CLOUD_KEYS
+    assert [one.name for one in shipped().routing.providers] == list(CLOUD_KEYS)
+
+
+def test_shipped_functions_are_those_of_the_guide() -> None:
+    """One for each service that chats, by which its clients ask."""
+    functions = [
+        use.function for service in shipped().services.values() for use in service.uses if use.function
+    ]
+
+    assert sorted(functions) == [
+        "agent_zero",
+        "archon",
+        "archon_forms",
+        "chat",
+        "deepresearch",
+        "hirag",
+        "pmoves_yt_summarise",
+        "supaserch",
+        "supaserch_vision",
+    ]
+    assert all(
+        use.max_tokens and use.temperature is not None
+        for service in shipped().services.values()
+        for use in service.uses
+        if use.function
+    )
+
+
+def test_a_number_with_a_fraction_is_one(folder: Path) -> None:
+    """Prices and temperatures have them; a release that looks like one is put in quotes."""
+    routing = catalogue.load(folder).routing
+
+    assert [one.input_usd_per_million for one in routing.models] == [0.5, 3.0]
+    profile(folder, f"name: other\ntitle: 1.5\nmatch: {{}}{OTHER}")
+    assert "title: must be text, not a number (put it in quotes)" in said(folder)
 
 
 def test_other_ending(folder: Path) -> None:

@@ -17,7 +17,8 @@ from tasks.contracts import Decision, Plan, PlanChange
 
 GOOD = Path(__file__).parent / "cases" / "catalogue" / "good"
 KINDS = {"models": "models", "hardware": "profile", "services": "service"}
-FILE_KINDS = (*KINDS.values(), "devices", "images")
+SINGLE = ("devices", "images", "routing")
+FILE_KINDS = (*KINDS.values(), *SINGLE)
 PLAN = Plan(
     host="here",
     profile="cpu-only",
@@ -35,7 +36,7 @@ PLAN = Plan(
 def files(folder: Path) -> list[tuple[Path, str]]:
     """Return every file of a catalogue, and its kind."""
     found = [(path, kind) for name, kind in KINDS.items() for path in sorted((folder / name).glob("*.yaml"))]
-    return [*found, (folder / "devices.yaml", "devices"), (folder / "images.yaml", "images")]
+    return [*found, *((folder / f"{kind}.yaml", kind) for kind in SINGLE)]
 
 
 def shown(value: object) -> str:

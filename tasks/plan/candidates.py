@@ -17,11 +17,13 @@ from tasks.contracts import (
     Measured,
     Model,
     Need,
+    Role,
     RuntimeName,
     Variant,
     Wish,
 )
 from tasks.plan.budget import Pools
+from tasks.plan.clouds import reached
 from tasks.plan.hosting import Hosting, Offers
 from tasks.plan.loads import Candidate, Loads, contexts, longest
 from tasks.plan.memory import Setting, need, read_bytes
@@ -80,6 +82,10 @@ class Maker:
         hosting = Hosting(self.facts, self.catalogue, self.pools, self.offers)
         object.__setattr__(self, "hosting", hosting)
 
+    def clouds(self, role: Role) -> tuple[str, ...]:
+        """Return the clouds that answer for a role when nobody here does."""
+        return reached(role, self.catalogue, self.request.cloud, self.request.may_leave)
+
     def table(self, wish: Wish) -> Table:
         """Return the candidates of one role's wish."""
         chosen = self.request.override(wish.role, "", "model")
@@ -95,10 +101,12 @@ class Maker:
         if decided in {"none", "cloud"}:
             found = []
             why = f"{wish.role} is left to {_TO[decided]}, as {residency} says"
-            if decided == "cloud" and not self.request.cloud:
-                why += ", and no cloud has a key here"
+            if decided == "cloud" and not self.clouds(wish.role):
+                why += (
+                    ", and no cloud has a key here" if not self.request.cloud else ", and none may answer it"
+                )
             refused = {name: (Refusal("", why),) for name in models[:1]}
-        cloud = bool(self.request.cloud) and (decided == "cloud" or (not decided and "cloud" in wish.may))
+        cloud = bool(self.clouds(wish.role)) and (decided == "cloud" or (not decided and "cloud" in wish.may))
         forced, placed = _decided(wish, models, self.request)
         shares = "share" in wish.may and not placed
         return Table(

@@ -9,7 +9,7 @@ from tasks.errors import UsageError
 from tasks.plan.budget import MAIN, Pools
 from tasks.plan.loads import longest
 from tasks.plan.request import NOTHING_CHANGED, Override, Request
-from tasks.wording import listed
+from tasks.wording import listed, meant
 
 
 def check_overrides(request: Request, profile: Profile, catalogue: Catalogue, pools: Pools) -> None:
@@ -17,8 +17,14 @@ def check_overrides(request: Request, profile: Profile, catalogue: Catalogue, po
 
     Raises:
         UsageError: an override names a role or model that the profile does not have, a device that is not
-            here, or a context that no model of it takes.
+            here, or a context that no model of it takes; or a function may leave that there is not.
     """
+    functions = [use.function for one in catalogue.services.values() for use in one.uses if use.function]
+    for name in sorted((request.may_leave or frozenset()) - set(functions)):
+        what = f'what may leave for a cloud names "{name}", and no service has that function'
+        raise UsageError(
+            f"{what}{meant(name, functions)}", NOTHING_CHANGED, f"take some of {listed(sorted(functions))}"
+        )
     for one in request.overrides:
         models = _models(one, request, profile)
         if one.key == "device":

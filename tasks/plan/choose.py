@@ -38,6 +38,7 @@ from tasks.plan.layout import memory_of
 from tasks.plan.match import chosen_profile
 from tasks.plan.preference import Choices
 from tasks.plan.request import AUTO, NOTHING_CHANGED, Request
+from tasks.plan.routes import routes
 from tasks.plan.search import solve
 from tasks.plan.servers import servers
 from tasks.plan.services import services
@@ -134,6 +135,8 @@ class _Planner:
         )
         download = sum(model.download_bytes for model in models)
         devices = memory_of(self.pools.pools, models)
+        cloud, may_leave = self.request.cloud, self.request.may_leave
+        served = services(self.catalogue, models, decisions, cloud, may_leave=may_leave)
         return Plan(
             host=self.facts.host,
             profile=self.profile.name,
@@ -147,9 +150,10 @@ class _Planner:
             advice=advice(self.facts, self.catalogue, self.profile),
             devices=devices,
             servers=servers(models, self.pools, self.maker.hosting.image),
-            services=services(self.catalogue, models, decisions, self.request.cloud),
+            services=served,
             marks=marks(self.catalogue, models, self.request),
             warnings=(*warnings(self.pools, devices, models), *not_ours(models)),
+            routes=routes(self.catalogue, models, served, cloud, may_leave=may_leave),
         )
 
     def _in_order(self, ours: Sequence[T], others: Sequence[T]) -> tuple[T, ...]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tasks.contracts import Plan, PlanChange, PlannedModel, PlannedServer, Role, RunRecord
-from tasks.wording import gib
+from tasks.contracts import Plan, PlanChange, PlannedModel, PlannedRoute, PlannedServer, Role, RunRecord
+from tasks.wording import gib, listed
 
 
 def difference(plan: Plan, last: RunRecord | None) -> tuple[PlanChange, ...]:
@@ -21,6 +21,7 @@ def difference(plan: Plan, last: RunRecord | None) -> tuple[PlanChange, ...]:
         *_weights(plan.models, old_models),
         *_servers(plan, before),
         *_routes(plan.models, old_models),
+        *_functions(plan.routes, before.routes if before else ()),
     )
 
 
@@ -118,6 +119,26 @@ def _routes(now: tuple[PlannedModel, ...], before: tuple[PlannedModel, ...]) -> 
     for role, one in old.items():
         if role not in new:
             yield PlanChange(f"route {role}", "remove", f"{one.model} is no longer planned")
+
+
+def _functions(now: tuple[PlannedRoute, ...], before: tuple[PlannedRoute, ...]) -> Iterator[PlanChange]:
+    new, old = ({one.function: _order(one) for one in some if one.tiers} for some in (now, before))
+    for name, order in new.items():
+        if name not in old:
+            yield PlanChange(f"function {name}", "create", f"to {order}")
+        elif order != old[name]:
+            yield PlanChange(f"function {name}", "replace", f"{old[name]} → {order}")
+        else:
+            yield PlanChange(f"function {name}", "keep", f"to {order}, as in the last run")
+    for name, order in old.items():
+        if name not in new:
+            yield PlanChange(f"function {name}", "remove", f"nobody answers in the place of {order}")
+
+
+def _order(route: PlannedRoute) -> str:
+    marked = [tier.by for tier in route.complex_tiers if tier.tier == "premium"]
+    first = f" ({listed(marked)} first where marked as complex)" if marked else ""
+    return ", ".join(tier.by for tier in route.tiers) + first
 
 
 def _by_role(models: tuple[PlannedModel, ...]) -> dict[Role, PlannedModel]:

@@ -177,7 +177,8 @@ class Explainer(Room):
         choice = self.choices[role]
         one = choice.candidate
         if choice.cloud:
-            text = f"left to a cloud ({listed(self.maker.request.cloud)}): taken"
+            clouds = self.maker.clouds(self.tables[role].wish.role)
+            text = f"left to a cloud ({listed(clouds)}): taken"
             return Rung("taken", text, text, taken=True)
         if one is None:
             text = "nobody serves it"

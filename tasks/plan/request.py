@@ -84,7 +84,9 @@ class Request:
     takes a profile whose hardware is not here, and leaves no margin. `cloud` names the providers that
     have a key, `hub_token` says whether gated models can be fetched. `own_pids` are processes of this
     program and `own_bytes` what they hold of main memory: a plan counts neither as another's use.
-    `external` are roles that are not placed, because servers that already run play them.
+    `external` are roles that are not placed, because servers that already run play them. `may_leave` is what
+    the operator lets leave this host for a cloud: None is what the services say, an empty set nothing, and a
+    set of functions those too.
     """
 
     profile: str = AUTO
@@ -100,6 +102,7 @@ class Request:
     own_bytes: int = 0
     measured: tuple[Measured, ...] = field(default=(), repr=False)
     external: tuple[External, ...] = ()
+    may_leave: frozenset[str] | None = None
 
     def override(self, role: Role, model: str, key: str) -> Override | None:
         """Return what was decided for a model in a role; the last that was written wins."""

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from tasks.contracts import (
     Catalogue,
     Decision,
-    Fallback,
     PlannedModel,
     Role,
     ServedUse,
@@ -15,6 +14,7 @@ from tasks.contracts import (
     ServicePlan,
     Use,
 )
+from tasks.plan.clouds import MayLeave, Ways, ways
 from tasks.wording import listed
 
 
@@ -23,6 +23,8 @@ def services(
     models: tuple[PlannedModel, ...],
     decisions: tuple[Decision, ...],
     cloud: tuple[str, ...],
+    *,
+    may_leave: MayLeave = None,
 ) -> tuple[ServicePlan, ...]:
     """Return what each service gets.
 
@@ -31,11 +33,18 @@ def services(
         models: what the plan places.
         decisions: what became of each role of the bundle.
         cloud: providers that have a key.
+        may_leave: what the operator lets leave this host.
     """
     placed = {role: one for one in models for role in (one.role, *one.also)}
     lost = {one.role: one for one in decisions if one.role not in placed}
     return tuple(
-        _service(one, catalogue=catalogue, placed=placed, lost=lost, cloud=cloud)
+        _service(
+            one,
+            catalogue=catalogue,
+            placed=placed,
+            lost=lost,
+            clouds=tuple(ways(use, catalogue.routing, cloud, may_leave) for use in one.uses),
+        )
         for one in catalogue.services.values()
     )
 
@@ -46,11 +55,11 @@ def _service(
     catalogue: Catalogue,
     placed: Mapping[Role, PlannedModel],
     lost: Mapping[Role, Decision],
-    cloud: tuple[str, ...],
+    clouds: tuple[Ways, ...],
 ) -> ServicePlan:
     uses = tuple(
-        _use(use, placed.get(use.role), lost.get(use.role), catalogue=catalogue, cloud=cloud)
-        for use in service.uses
+        _use(use, placed.get(use.role), lost.get(use.role), catalogue=catalogue, clouds=ways_of)
+        for use, ways_of in zip(service.uses, clouds, strict=True)
     )
     served = all(got.by or not use.required for use, got in zip(service.uses, uses, strict=True))
     return ServicePlan(service.name, service.title, served, uses)
@@ -62,20 +71,18 @@ def _use(
     decision: Decision | None,
     *,
     catalogue: Catalogue,
-    cloud: tuple[str, ...],
+    clouds: Ways,
 ) -> ServedUse:
     if model is not None:
         wished = not use.models or model.model in use.models
         notes = [] if wished else [_instead(use, model, catalogue)]
         notes += _short(use, model)
         return ServedUse(use.role, use.purpose, model.model, wished and not notes, "; ".join(notes))
-    ready = [one for one in use.fallbacks if _ready(one, cloud)]
     why = decision.why if decision else f"the bundle has no role {use.role}"
-    if ready and ready[0].cloud:
-        return ServedUse(
-            use.role, use.purpose, ready[0].cloud, as_wished=False, why=f"{why}; {ready[0].cloud} takes over"
-        )
-    return ServedUse(use.role, use.purpose, "", as_wished=False, why="; ".join([why, *_could(use)]))
+    if clouds.affordable:
+        by = clouds.affordable[0].by
+        return ServedUse(use.role, use.purpose, by, as_wished=False, why=f"{why}; {by} takes over")
+    return ServedUse(use.role, use.purpose, "", as_wished=False, why="; ".join([why, *_could(use, clouds)]))
 
 
 def _instead(use: Use, model: PlannedModel, catalogue: Catalogue) -> str:
@@ -100,13 +107,8 @@ def _short(use: Use, model: PlannedModel) -> list[str]:
     return []
 
 
-def _ready(fallback: Fallback, cloud: tuple[str, ...]) -> bool:
-    return fallback.cloud is not None and fallback.cloud.partition("/")[0] in cloud
-
-
-def _could(use: Use) -> list[str]:
-    """Say what would take over if it had a key, and what the service does without."""
-    named = [one.cloud for one in use.fallbacks if one.cloud]
+def _could(use: Use, clouds: Ways) -> list[str]:
+    """Say what the service does without, and why no cloud takes over."""
     texts = [one.text for one in use.fallbacks if one.text]
-    keys = [f"{' or '.join(named)} would take over and has no key here"] if named else []
-    return [*texts, *keys]
+    alone = [f"{tier.by} answers only what is marked as complex" for tier in clouds.premium]
+    return [*texts, *clouds.left_out, *alone]

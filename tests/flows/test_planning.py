@@ -10,7 +10,7 @@ import pytest
 from flows.planning import ANSWERING, OWN_APP, answering, clouds, planned, simulated
 from flows.settings import Settings, load
 from flows.wants import Wants
-from tasks.contracts import HostFacts, Plan, Reach, Wish
+from tasks.contracts import Fallback, HostFacts, Plan, Reach, Service, Use, Wish
 from tasks.detect.example import from_example
 from tasks.plan.request import Request
 from tests.lab.bundles import SHIPPED, decoder, encoder, planned_on, shelf_of
@@ -30,6 +30,21 @@ SHELF = shelf_of(
         encoder("order", role="reranker", size_mib=600),
     ),
     WISHES,
+    services=(
+        Service(
+            name="chat",
+            title="Chat",
+            uses=(
+                Use(
+                    role="llm",
+                    purpose="answers",
+                    function="chat",
+                    may_leave=True,
+                    fallbacks=(Fallback(cloud="venice/qwen3-235b"), Fallback(cloud="groq/gpt-oss-120b")),
+                ),
+            ),
+        ),
+    ),
 )
 
 
@@ -60,19 +75,20 @@ def runtimes(made: Plan) -> set[str]:
     ("mib", "cloud", "says"),
     [
         (2000, KEYS, ("the keys that are set here are set there (venice and groq)",)),
-        (2000, ("groq",), ("the keys that are set here are set there (groq)",)),
-        (24576, KEYS, ()),
+        (2000, ("groq", "openai"), ("the keys that are set here are set there (groq)",)),
+        (24576, KEYS, ("the keys that are set here are set there (venice and groq)",)),
+        (24576, ("openai",), ()),
         (2000, (), ()),
     ],
-    ids=["both", "one", "fits", "no-key"],
+    ids=["both", "one", "fallback", "of-no-use", "no-key"],
 )
-def test_keys_are_taken_for_granted_where_a_role_is_left_to_a_cloud(
+def test_keys_are_taken_for_granted_where_a_route_has_a_cloud(
     mib: int, cloud: tuple[str, ...], says: tuple[str, ...]
 ) -> None:
     """A plan that uses no cloud rests on no key, whichever are set."""
     made = lab_plan(mib, cloud)
 
-    assert (made.decisions[0].residency == "cloud") is bool(says)
+    assert (made.decisions[0].residency == "cloud") is (mib < 4000 and bool(says))
     assert clouds(made, Request("lab", cloud=cloud)) == says
 
 
@@ -170,16 +186,18 @@ def test_a_role_that_another_server_plays_is_not_placed(tmp_path: Path) -> None:
     assert (made.models[0].role, made.models[0].model, made.models[0].external) == ("llm", "mine", url)
 
 
-def test_only_a_plan_with_everything_leaves_roles_of_this_host_to_a_cloud(tmp_path: Path) -> None:
-    """This version routes to none; the keys of this host are no assumption about it."""
-    here = settings(tmp_path, "VENICE_API_KEY")
-    now = planned(here, host(engine=False), Wants("cpu-only", accept_risk=True))
-    then = planned(here, host(engine=False), Wants("cpu-only", accept_risk=True), everything=True)
+def test_a_plan_of_this_host_uses_its_keys_where_they_may_be_used(tmp_path: Path) -> None:
+    """The gateway routes to clouds; with `PMOVES_CLOUD=off` it does not, and no role is left to one."""
+    wants = Wants("cpu-only", accept_risk=True)
+    open_to_it = planned(settings(tmp_path, "VENICE_API_KEY"), host(engine=False), wants)
+    shut = planned(settings(tmp_path, "VENICE_API_KEY", PMOVES_CLOUD="off"), host(engine=False), wants)
+    more = planned(settings(tmp_path, "VENICE_API_KEY"), host(engine=False), wants, everything=True)
 
-    assert [one.role for one in now.decisions if one.residency == "cloud"] == []
-    assert now.assumed == ()
-    assert [one.role for one in then.decisions if one.residency == "cloud"] == ["vision"]
-    assert then.assumed == (ANSWERING,)
+    assert [one.role for one in open_to_it.decisions if one.residency == "cloud"] == ["llm", "vision"]
+    assert [one.role for one in shut.decisions if one.residency == "cloud"] == []
+    assert {tier.tier for route in shut.routes for tier in route.tiers} == set()
+    assert [one.role for one in more.decisions if one.residency == "cloud"] == ["vision"]
+    assert more.assumed == (ANSWERING,)
 
 
 def test_answering_changes_nothing_but_who_answers() -> None:

@@ -16,7 +16,8 @@ from flows.report_plan import (
     service_line,
     service_rows,
 )
-from tasks.contracts import Decision, Plan, PlanChange, Role, ServedUse, ServicePlan, Use, Wish
+from flows.report_plan_routes import left_out_lines, route_rows, routes_table
+from tasks.contracts import Decision, Fallback, Plan, PlanChange, Role, ServedUse, ServicePlan, Use, Wish
 from tasks.contracts import Service as ServiceShape
 from tasks.plan.request import Request
 from tests.lab.bundles import decoder, encoder, planned_on, shelf_of
@@ -24,8 +25,35 @@ from tests.lab.hosts import device, make_host
 
 CHAT = decoder("chat", roles=("llm", "code"), sizes_mib=(6000, 4000), heads=32)
 VECTORS = encoder("vectors", role="embeddings", size_mib=600)
+CLOUDS = (
+    Fallback(cloud="venice/qwen3-235b"),
+    Fallback(cloud="groq/gpt-oss-120b"),
+    Fallback(cloud="anthropic/claude-sonnet-4-6"),
+)
 SERVICE = ServiceShape(
     name="archon", title="Archon", uses=(Use(role="llm", purpose="answers", models=("chat",), context=65536),)
+)
+ROUTED = ServiceShape(
+    name="archon",
+    title="Archon",
+    uses=(
+        Use(
+            role="llm",
+            purpose="answers",
+            models=("chat",),
+            context=65536,
+            function="archon",
+            may_leave=True,
+            fallbacks=CLOUDS,
+        ),
+        Use(
+            role="vision",
+            purpose="sight",
+            required=False,
+            function="archon_sees",
+            fallbacks=CLOUDS[-1:],
+        ),
+    ),
 )
 SHELF = shelf_of(
     (CHAT, VECTORS),
@@ -127,7 +155,8 @@ def test_wrapped_lines_are_no_wider_than_the_terminal(width: int, explain: bool)
     """Sentences are wrapped; a table is as wide as it has to be."""
     made = plan()
     lines = format_plan(made, explain=explain, sheet=Sheet(width)).splitlines()
-    tables = _table(lines, "ROLE ") | _table(lines, "SERVICE ") | _table(lines, "IMAGE ")
+    heads = ("ROLE ", "SERVICE ", "FUNCTION ", "IMAGE ")
+    tables = set().union(*(_table(lines, head) for head in heads))
 
     assert [line for at, line in enumerate(lines) if at not in tables and len(line) > width] == []
 
@@ -311,3 +340,77 @@ def test_warnings_come_before_the_table() -> None:
         next(line for line in lines if line.startswith("ROLE "))
     )
     assert plan(mib=24000).warnings == ()
+
+
+# --- routes --------------------------------------------------------------------------------------
+
+
+def routed(*cloud: str) -> Plan:
+    """Return a plan with routes, with some keys."""
+    shelf = replace(SHELF, services={"archon": ROUTED})
+    return planned_on(make_host(cards=(device(),)), shelf, Request("lab", cloud=cloud))
+
+
+def test_a_function_has_a_row_with_its_tiers_in_order() -> None:
+    """Premium stands apart, because it answers only what is marked."""
+    assert route_rows(routed("venice", "groq", "anthropic").routes) == [
+        ("archon", "chat, venice/qwen3-235b, groq/gpt-oss-120b", "anthropic/claude-sonnet-4-6"),
+        ("archon_sees", "", ""),
+    ]
+
+
+def test_without_a_premium_cloud_there_is_no_column_for_it() -> None:
+    """It would say nothing."""
+    table = routes_table(routed("venice").routes)[0].splitlines()
+
+    assert table[0].split(maxsplit=1) == ["FUNCTION", "ANSWERED BY, IN THIS ORDER"]
+    assert table[1].split() == ["archon", "chat,", "venice/qwen3-235b"]
+    assert table[2].split() == ["archon_sees", "-"]
+
+
+def test_a_plan_says_how_many_steps_are_left_out_and_with_explain_which() -> None:
+    """Sentences that several functions have stand once, with the names of all."""
+    made = routed("venice")
+    short, long = format_plan(made), " ".join(format_plan(made, explain=True).split())
+
+    assert "4 steps of these routes are left out; why: pmoves plan --explain" in short
+    assert "archon: groq/gpt-oss-120b would take over, but GROQ_API_KEY is not set." in long
+    assert "archon_sees: this host has no model for vision." in long
+    assert (
+        "archon_sees: prompts of archon_sees stay in the house, so anthropic/claude-sonnet-4-6 is left out."
+        in long
+    )
+
+
+def test_functions_with_the_same_step_left_out_share_its_line() -> None:
+    """And a plan that lacks none says nothing."""
+    (one, _) = routed("venice").routes
+    both = (replace(one, function="b"), replace(one, function="a"))
+
+    assert left_out_lines(both, explain=True)[0].startswith("a and b: groq/gpt-oss-120b would take over")
+    assert left_out_lines((replace(one, left_out=()),), explain=True) == []
+    assert left_out_lines((replace(one, left_out=()),), explain=False) == []
+    assert left_out_lines((replace(one, left_out=("x",)),), explain=False) == [
+        "1 step of these routes is left out; why: pmoves plan --explain"
+    ]
+
+
+def test_a_narrow_sheet_has_a_model_a_line() -> None:
+    """What does not fit beside the others stands below its function."""
+    lines = routes_table(routed("venice", "groq", "anthropic").routes, 40)
+
+    assert lines == [
+        "archon",
+        "  chat",
+        "  venice/qwen3-235b",
+        "  groq/gpt-oss-120b",
+        "  where marked as complex: anthropic/claude-sonnet-4-6",
+        "archon_sees",
+        "  nobody",
+    ]
+
+
+def test_a_plan_without_functions_has_no_table_of_them() -> None:
+    """As with a catalogue that names none."""
+    assert "FUNCTION" not in format_plan(replace(routed(), routes=()))
+    assert routes_table(()) == []

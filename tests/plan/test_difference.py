@@ -6,7 +6,16 @@ from dataclasses import replace
 
 import msgspec
 
-from tasks.contracts import OllamaTag, Plan, PlanChange, PlannedModel, RunRecord, Wish
+from tasks.contracts import (
+    OllamaTag,
+    Plan,
+    PlanChange,
+    PlannedModel,
+    PlannedRoute,
+    RouteTier,
+    RunRecord,
+    Wish,
+)
 from tasks.plan.difference import difference
 from tasks.plan.request import Request, parse_overrides
 from tests.lab.bundles import decoder, encoder, planned_on, shelf_of
@@ -216,3 +225,38 @@ def test_the_embedded_server_of_an_older_version_is_kept() -> None:
     found = difference(now, run(replace(now, servers=())))
 
     assert {one.kind for one in found} == {"keep"}
+
+
+def test_functions_come_change_stay_and_go() -> None:
+    """By their tiers in order; one that nobody answers is none."""
+    local, cloud = RouteTier("local", "local", "chat"), RouteTier("affordable", "venice", "venice/a")
+    best = RouteTier("premium", "anthropic", "anthropic/b")
+
+    def routed(**tiers: tuple[RouteTier, ...]) -> Plan:
+        return replace(
+            made(),
+            routes=tuple(
+                PlannedRoute(
+                    name,
+                    "lab",
+                    "llm",
+                    "answers",
+                    tuple(tier for tier in some if tier is not best),
+                    some if best in some else (),
+                )
+                for name, some in tiers.items()
+            ),
+        )
+
+    before = routed(same=(local,), other=(local,), goes=(local,), lost=(local,), marked=(local,))
+    now = routed(same=(local,), other=(local, cloud), comes=(cloud,), lost=(), marked=(best, local))
+    found = difference(now, run(before))
+
+    assert [one for one in found if one.resource.startswith("function ")] == [
+        PlanChange("function same", "keep", "to chat, as in the last run"),
+        PlanChange("function other", "replace", "chat → chat, venice/a"),
+        PlanChange("function comes", "create", "to venice/a"),
+        PlanChange("function marked", "replace", "chat → chat (anthropic/b first where marked as complex)"),
+        PlanChange("function goes", "remove", "nobody answers in the place of chat"),
+        PlanChange("function lost", "remove", "nobody answers in the place of chat"),
+    ]

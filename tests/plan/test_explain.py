@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tasks import catalogue
-from tasks.contracts import Decision, HostFacts, Plan, Role, Wish
+from tasks.contracts import Decision, Fallback, HostFacts, Plan, Role, Service, Use, Wish
 from tasks.plan.request import Request
 from tasks.plan.rungs import both
 from tests.lab.bundles import decoder, encoder, planned_on, shelf_of
@@ -93,16 +93,44 @@ def test_a_role_that_nobody_serves_says_what_it_lacks() -> None:
     assert "small resident on gpu0 needs at least " in decision.why
 
 
-def test_a_role_that_is_left_to_a_cloud_says_to_which() -> None:
-    """Its verdict is that it changed."""
+TALK = Service(
+    name="talk",
+    title="Talk",
+    uses=(
+        Use(
+            role="llm",
+            purpose="answers",
+            function="talk",
+            may_leave=True,
+            fallbacks=(Fallback(cloud="venice/qwen3-235b"), Fallback(cloud="anthropic/claude-sonnet-4-6")),
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("cloud", "may_leave", "residency"),
+    [
+        (("venice", "groq"), None, "cloud"),
+        (("venice", "groq"), frozenset(), "none"),
+        (("groq",), None, "none"),
+        (("anthropic",), None, "none"),
+    ],
+    ids=["named", "nothing-leaves", "no-key-of-one-that-is-named", "premium-alone"],
+)
+def test_a_role_is_left_to_a_cloud_that_answers_for_it(
+    cloud: tuple[str, ...], may_leave: frozenset[str] | None, residency: str
+) -> None:
+    """Its verdict is that it changed, and the cloud is named; a key alone is no cloud that answers."""
     wish = Wish(role="llm", models=("big",), context=32768, min_context=4096, may=("cloud",))
-    bundle = shelf_of((BIG, VECTORS), (wish, WISHES[1]))
+    bundle = shelf_of((BIG, VECTORS), (wish, WISHES[1]), services=(TALK,))
     facts = make_host(cards=(device(mib=2000),))
 
-    decision = of(planned_on(facts, bundle, Request("lab", cloud=("venice",))), "llm")
+    decision = of(planned_on(facts, bundle, Request("lab", cloud=cloud, may_leave=may_leave)), "llm")
 
-    assert (decision.verdict, decision.residency) == ("changed", "cloud")
-    assert decision.steps[-1].text == "left to a cloud (venice): taken"
+    assert decision.residency == residency
+    assert decision.verdict == ("changed" if residency == "cloud" else "dropped")
+    assert (decision.steps[-1].text == "left to a cloud (venice): taken") is (residency == "cloud")
 
 
 def test_a_shared_server_needs_nothing_more() -> None:

@@ -3,7 +3,8 @@
     pytest tests/plan/test_golden.py --update-golden     writes the files again
 
 A section a profile: `auto` as it is, the others with their risk accepted, for most do not fit the host.
-A line a role: verdict, model, variant, runtime, residency, place, MiB, context and KV type.
+A line a role: verdict, model, variant, runtime, residency, place, MiB, context and KV type. Under `auto`
+then, without any key, a line for each model that functions of the gateway have, and one for those of nobody.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def written(facts: HostFacts, profile: str) -> str:
     except ProvisionError as refusal:
         return f"== {profile}\nrefused: {refusal}\n"
     head = profile if profile == plan.profile else f"{profile}: {plan.profile}"
-    return "\n".join([f"== {head}", *lines(plan), ""])
+    return "\n".join([f"== {head}", *lines(plan), *(routed(plan) if profile == AUTO else []), ""])
 
 
 def lines(plan: Plan) -> list[str]:
@@ -55,6 +56,14 @@ def lines(plan: Plan) -> list[str]:
             f" {model.device} {model.memory_bytes // MIB} MiB{cache}{shared}"
         )
     return found
+
+
+def routed(plan: Plan) -> list[str]:
+    """Return a line for each model that functions have."""
+    by: dict[str, list[str]] = {}
+    for one in plan.routes:
+        by.setdefault(", ".join(tier.by for tier in one.tiers) or "nobody", []).append(one.function)
+    return [f"functions of {model}: {', '.join(sorted(functions))}" for model, functions in by.items()]
 
 
 @pytest.mark.parametrize("case", HOSTS, ids=lambda path: path.stem)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tasks import catalogue
-from tasks.contracts import Plan, PlannedModel, Wish
+from tasks.contracts import Plan, PlannedModel, Service, Use, Wish
 from tasks.errors import NoRoomError, UsageError
 from tasks.plan.request import Override, Request, parse_overrides
 from tests.lab.bundles import decoder, encoder, planned_on, shelf_of
@@ -195,3 +197,24 @@ def test_a_cloud_without_a_key_is_said() -> None:
     """A role that is left to a cloud by hand is not left to nobody."""
     with pytest.raises(NoRoomError, match=r"as llm\.residency=cloud says, and no cloud has a key"):
         made("llm.residency=cloud")
+
+
+def test_a_cloud_that_may_not_answer_is_said() -> None:
+    """A key is there, and no service of the bundle lets its prompts go where it is."""
+    with pytest.raises(NoRoomError, match=r"as llm\.residency=cloud says, and none may answer it"):
+        planned_on(
+            TWO_CARDS,
+            BUNDLE,
+            Request("lab", cloud=("venice",), overrides=(Override("llm", "residency", "cloud"),)),
+        )
+
+
+def test_a_function_that_is_misspelt_may_not_leave_in_silence() -> None:
+    """The name that was probably meant is said."""
+    talk = Use(role="llm", purpose="answers", function="talk")
+    shelf = replace(BUNDLE, services={"talk": Service(name="talk", title="Talk", uses=(talk,))})
+
+    with pytest.raises(UsageError) as refused:
+        planned_on(TWO_CARDS, shelf, Request("lab", may_leave=frozenset({"talk", "tlak"})))
+
+    assert 'names "tlak", and no service has that function (did you mean "talk"?)' in str(refused.value)

@@ -25,8 +25,9 @@ CHAT = decoder("chat", roles=("llm", "code"), sizes_mib=(4000,))
 SMALL = decoder("small", roles=("llm",), sizes_mib=(900,))
 VECTORS = encoder("vectors", role="embeddings", size_mib=600)
 WIDE = msgspec.structs.replace(encoder("wide", role="embeddings", size_mib=900), dimensions=1024)
-CLOUD = Fallback(cloud="venice/large")
-OTHER = Fallback(cloud="anthropic/large")
+CLOUD = Fallback(cloud="venice/qwen3-235b")
+OTHER = Fallback(cloud="groq/gpt-oss-120b")
+PREMIUM = Fallback(cloud="anthropic/claude-sonnet-4-6")
 NOTE = Fallback(text="it keeps the order that it has")
 NOWHERE = Decision("llm", "dropped", "chat", None, "chat needs 9.0 GiB and 2.0 GiB are left")
 
@@ -69,9 +70,17 @@ def use(role: Role = "llm", *models: str, context: int | None = None, required: 
     return Use(role=role, purpose="answers", models=models, context=context, required=required)
 
 
-def falling(*fallbacks: Fallback, required: bool = True) -> Use:
+def falling(*fallbacks: Fallback, required: bool = True, may_leave: bool = True) -> Use:
     """Return a need of a chat model that something takes over."""
-    return Use(role="llm", purpose="answers", models=("chat",), fallbacks=fallbacks, required=required)
+    return Use(
+        role="llm",
+        purpose="answers",
+        models=("chat",),
+        fallbacks=fallbacks,
+        required=required,
+        function="answer",
+        may_leave=may_leave,
+    )
 
 
 def only(found: ServicePlan) -> ServedUse:
@@ -161,13 +170,13 @@ def test_what_is_not_required_may_be_missing() -> None:
 
 def test_a_cloud_takes_over_when_there_is_a_key() -> None:
     """The first provider that has one; the reason says why it was needed."""
-    first = served(falling(CLOUD, OTHER), decisions=(NOWHERE,), cloud=("anthropic", "venice"))
-    second = served(falling(CLOUD, OTHER), decisions=(NOWHERE,), cloud=("anthropic",))
+    first = served(falling(CLOUD, OTHER), decisions=(NOWHERE,), cloud=("groq", "venice"))
+    second = served(falling(CLOUD, OTHER), decisions=(NOWHERE,), cloud=("groq",))
 
     assert first.served
-    assert (only(first).by, only(second).by) == ("venice/large", "anthropic/large")
+    assert (only(first).by, only(second).by) == ("venice/qwen3-235b", "groq/gpt-oss-120b")
     assert not only(first).as_wished
-    assert only(first).why == f"{NOWHERE.why}; venice/large takes over"
+    assert only(first).why == f"{NOWHERE.why}; venice/qwen3-235b takes over"
 
 
 def test_a_cloud_without_a_key_is_named_and_takes_nothing_over() -> None:
@@ -177,7 +186,28 @@ def test_a_cloud_without_a_key_is_named_and_takes_nothing_over() -> None:
     assert not found.served
     assert only(found).why == (
         f"{NOWHERE.why}; it keeps the order that it has;"
-        " venice/large or anthropic/large would take over and has no key here"
+        " venice/qwen3-235b would take over, but VENICE_API_KEY is not set;"
+        " groq/gpt-oss-120b would take over, but GROQ_API_KEY is not set"
+    )
+
+
+def test_prompts_that_stay_in_the_house_are_taken_over_by_nobody() -> None:
+    """A key does not change that."""
+    found = served(falling(CLOUD, may_leave=False), decisions=(NOWHERE,), cloud=("venice",))
+
+    assert not found.served
+    assert only(found).why == (
+        f"{NOWHERE.why}; prompts of answer stay in the house, so venice/qwen3-235b is left out"
+    )
+
+
+def test_a_premium_cloud_alone_does_not_serve_a_service() -> None:
+    """It answers what is marked as complex, and the service has more to ask."""
+    found = served(falling(PREMIUM), decisions=(NOWHERE,), cloud=("anthropic",))
+
+    assert not found.served
+    assert only(found).why == (
+        f"{NOWHERE.why}; anthropic/claude-sonnet-4-6 answers only what is marked as complex"
     )
 
 

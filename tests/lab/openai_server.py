@@ -9,12 +9,28 @@ import hashlib
 import json
 import math
 import random
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Literal, Self
 
-Fault = Literal["", "500", "hang", "nonsense", "unnormed"]
+Fault = Literal[
+    "",
+    "400",
+    "401",
+    "404",
+    "429",
+    "500",
+    "503",
+    "hang",
+    "nonsense",
+    "unnormed",
+    "dropped",
+    "no choices",
+    "dies",
+]
+ANSWER = "the answer of {}"
 
 
 def vector(flavour: str, text: str, dimensions: int) -> list[float]:
@@ -29,9 +45,11 @@ class FakeOpenAI:
     """Answers `/v1/embeddings`, `/v1/chat/completions` and `/health`. Use as a context manager.
 
     Attributes:
-        fault: What is wrong with it now. "hang" waits for `release` and then answers well.
+        fault: What is wrong with it now. "hang" waits for `release` and then answers well, "dropped" closes
+            the connection without a word, "dies" does so after the first part of a stream.
         release: Ends every hang, and the pause after the first part of a stream.
         requests: The body of every request that arrived.
+        keys: The `Authorization` of every request that arrived, "" for none.
         broken_off: Set once a client was gone before its answer was complete.
     """
 
@@ -42,6 +60,7 @@ class FakeOpenAI:
         self.release = threading.Event()
         self.broken_off = threading.Event()
         self.requests: list[dict[str, Any]] = []
+        self.keys: list[str] = []
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.fake = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -72,6 +91,19 @@ class FakeOpenAI:
         usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
         return {"object": "list", "model": body["model"], "data": data, "usage": usage}
 
+    def completion(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to a chat request that wants no stream."""
+        message = {"role": "assistant", "content": ANSWER.format(self.flavour)}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": body["model"],
+            "choices": [] if self.fault == "no choices" else [choice],
+            "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100},
+        }
+
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
@@ -97,16 +129,26 @@ class _Handler(BaseHTTPRequestHandler):
         fake = self.server.fake
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         fake.requests.append(body)
+        fake.keys.append(self.headers.get("authorization", ""))
         if fake.fault == "hang" and not fake.release.wait(60):
             return
-        if fake.fault == "500":
-            self._send(500, b'{"error":{"message":"out of memory"}}')
+        if fake.fault.isdecimal():
+            self._send(int(fake.fault), b'{"error":{"message":"out of memory"}}')
+        elif fake.fault == "dropped":
+            self._drop()
         elif fake.fault == "nonsense":
             self._send(200, b"<html>It works!</html>")
-        elif self.path.endswith("/chat/completions"):
+        elif not self.path.endswith("/chat/completions"):
+            self._send(200, json.dumps(fake.embeddings(body)).encode())
+        elif body.get("stream"):
             self._stream()
         else:
-            self._send(200, json.dumps(fake.embeddings(body)).encode())
+            self._send(200, json.dumps(fake.completion(body)).encode())
+
+    def _drop(self) -> None:
+        """Close the connection as a server that was killed does."""
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
 
     def _send(self, status: int, body: bytes) -> None:
         try:
@@ -123,6 +165,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self.send_response(200)
             self.send_header("content-type", "text/event-stream")
+            if self.server.fake.fault == "dies":
+                self._die()
+                return
             self.send_header("connection", "close")
             self.end_headers()
             self._event("first")
@@ -133,7 +178,20 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.fake.broken_off.set()
         self.close_connection = True
 
+    def _die(self) -> None:
+        """Send the first chunk of a stream and never the last, or its end would look like a good one."""
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        event = self._framed("first")
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+        self.wfile.flush()
+        self._drop()
+
     def _event(self, word: str, finish: str | None = None) -> None:
+        self.wfile.write(self._framed(word, finish))
+        self.wfile.flush()
+
+    def _framed(self, word: str, finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": {"role": "assistant", "content": word}, "finish_reason": finish}
         event = {
             "id": "1",
@@ -142,5 +200,4 @@ class _Handler(BaseHTTPRequestHandler):
             "model": "m",
             "choices": [choice],
         }
-        self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
-        self.wfile.flush()
+        return f"data: {json.dumps(event)}\n\n".encode()

@@ -4,12 +4,18 @@
 
 A process of its own, because a load that hangs can then be ended, and because a TensorZero that was
 loaded before a fork hangs in the child.
+
+What would reach out while it loads is switched off in a copy beside the file (`neutral`), so nothing is said
+about a database here. The linter looks at those tables, and the gateway that starts with the whole config has
+the last word.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import secrets
 import subprocess
 import sys
 import tomllib
@@ -18,13 +24,17 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import RouteError
+from tasks.route.keys import key_places
+from tasks.route.managed_block import BOM
+from tasks.route.neutral import neutral
 
 INTACT = "the config in use is unchanged"
 TIMEOUT_S = 30.0
 CLOUD_SDK = re.compile(r"(aws_|gcp_)\w+(::.*)?|s3_compatible|sdk")
 """Values that make a cloud library look for credentials, on the network too, while the file loads."""
 
-_ENV_NAME = re.compile(r"env::([A-Za-z_]\w*)")
+_DUMMY = re.compile(r"[^=\0]+")
+_OWN = re.compile(r"TENSORZERO_|LD_|PYTHON")
 _MESSAGE = re.compile(r'message: "((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:u\{([0-9a-f]+)\}|(.))", re.DOTALL)
 _PLAIN_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
@@ -37,20 +47,19 @@ def validate(path: Path, *, python: str = sys.executable, timeout_s: float = TIM
         RouteError: it is not TOML, it could make a cloud library look for credentials, TensorZero
             rejects it, or it does not load in time.
     """
-    text = _read(path)
-    try:
+    config = _read(path)
+    with _neutral_copy(path, config) as loaded, _in_time(path, timeout_s):
         child = subprocess.run(
-            (python, "-m", __name__, str(path.resolve())),
-            env=clean_environment(text),
+            (python, "-m", __name__, str(loaded.resolve())),
+            env=clean_environment(config),
             cwd=Path(__file__).parents[2],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=timeout_s,
             check=False,
         )
-    except subprocess.TimeoutExpired as late:
-        raise _rejected(f"it did not load within {timeout_s:g} s", path.name) from late
     if child.returncode:
         said = child.stdout.strip() or child.stderr.strip().rpartition("\n")[2]
         raise _rejected(message_of(said) or f"its process ended with code {child.returncode}", path.name)
@@ -72,9 +81,9 @@ def refuse_cloud_sdk(config: dict[str, Any], name: str) -> None:
             )
 
 
-def clean_environment(text: str) -> dict[str, str]:
-    """Return what a process that only loads the config may see: a dummy for each key it names."""
-    names = (name for name in _ENV_NAME.findall(text) if not name.startswith(("TENSORZERO_", "LD_")))
+def clean_environment(config: dict[str, Any]) -> dict[str, str]:
+    """Return what a process that only loads the config may see: a dummy for each key that it asks for."""
+    names = (name for name in key_places(config) if _DUMMY.fullmatch(name) and not _OWN.match(name))
     return dict.fromkeys(names, "dummy") | {
         "PATH": os.defpath,
         "HOME": "/",
@@ -97,14 +106,40 @@ def _unescape(text: str) -> str:
     )
 
 
-def _read(path: Path) -> str:
+@contextlib.contextmanager
+def _neutral_copy(path: Path, config: dict[str, Any]) -> Iterator[Path]:
+    """Give the file itself where nothing in it reaches out, else a copy beside it, where its paths hold."""
+    text = neutral(config)
+    if text is None:
+        yield path
+        return
+    copy = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
-        text = path.read_text(encoding="utf-8")
-        config = tomllib.loads(text)
+        copy.write_text(text, encoding="utf-8")
+        yield copy
+    except OSError as error:
+        what = f"no copy of {path.name} can be put beside it ({error.strerror or error})"
+        raise RouteError(what, INTACT, f"make {path.parent} writable") from error
+    finally:
+        with contextlib.suppress(OSError):
+            copy.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _in_time(path: Path, timeout_s: float) -> Iterator[None]:
+    try:
+        yield
+    except subprocess.TimeoutExpired as late:
+        raise _rejected(f"it did not load within {timeout_s:g} s", path.name) from late
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = tomllib.loads(path.read_text(encoding="utf-8").removeprefix(BOM))
     except ValueError as error:  # of the decoder, or tomllib's own, which names line and column
         raise RouteError(f"{path.name} is not TOML: {error}", INTACT, f"correct {path.name} there") from error
     refuse_cloud_sdk(config, path.name)
-    return text
+    return config
 
 
 def _words(value: object, where: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:

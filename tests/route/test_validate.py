@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks.errors import RouteError
-from tasks.route.validate import clean_environment, message_of, validate
+from tasks.route.validate import _neutral_copy, clean_environment, message_of, validate
 
 CASES = Path(__file__).parents[1] / "cases" / "route"
 NO_PYTHON = "/no/python/is/started"
@@ -52,10 +53,13 @@ def test_environment_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     """The child gets a dummy for each key that the file names, and nothing of ours."""
     monkeypatch.setenv("TENSORZERO_POSTGRES_URL", "postgres://real")
     monkeypatch.setenv("VENICE_API_KEY", "real")
-    text = '["env::VENICE_API_KEY", "env::PATH", "env::LD_PRELOAD", "env::TENSORZERO_POSTGRES_URL"]'
+    names = ("VENICE_API_KEY", "PATH", "LD_PRELOAD", "PYTHONPATH", "TENSORZERO_POSTGRES_URL", "A=B", "A\0B")
+    config: dict[str, Any] = {"models": {name: {"api_key_location": f"env::{name}"} for name in names}}
+    config["embedding_models"] = {"e": {"providers": {"p": {"type": "groq"}}}}
 
-    assert clean_environment(text) == {
+    assert clean_environment(config) == {
         "VENICE_API_KEY": "dummy",
+        "GROQ_API_KEY": "dummy",
         "PATH": os.defpath,
         "HOME": "/",
         "LANG": "C.UTF-8",
@@ -93,6 +97,109 @@ def test_rejected(case: Path) -> None:
         validate(case)
 
     assert said(case) == str(caught.value)
+
+
+HAND = """\
+[gateway]
+observability = { enabled = true, backend = "postgres" }
+auth.enabled = true
+cache = { enabled = true, backend = "valkey" }
+export.otlp.traces.enabled = true
+bind_address = "0.0.0.0:3000"
+template_filesystem_access.base_path = "prompts"
+[object_storage]
+type = "filesystem"
+path = "/nowhere"
+[postgres]
+enabled = true
+[clickhouse]
+disable_automatic_migrations = true
+[rate_limiting]
+backend = "postgres"
+[[rate_limiting.rules]]
+always = true
+tokens_per_day = 1
+[metrics.m]
+type = "boolean"
+optimize = "max"
+level = "inference"
+[models.m]
+routing = ["p"]
+[models.m.providers.p]
+type = "groq"
+model_name = "m"
+[functions.f]
+type = "chat"
+[functions.f.experimentation]
+type = "adaptive"
+algorithm = "track_and_stop"
+metric = "m"
+candidate_variants = ["a", "b"]
+[functions.f.variants.a]
+type = "chat_completion"
+model = "m"
+system_template = "prompts/s.minijinja"
+[functions.f.variants.b]
+type = "chat_completion"
+model = "m"
+"""
+
+
+def generation(folder: Path, text: str = HAND) -> Path:
+    """Return a config with the file that it names beside it."""
+    (folder / "prompts").mkdir()
+    (folder / "prompts" / "s.minijinja").write_text("Be brief.")
+    path = folder / "tensorzero.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.real
+def test_databases_are_never_asked(tmp_path: Path) -> None:
+    """A config with all that needs a database, a cache or a folder loads without any, and nothing is left."""
+    path = generation(tmp_path)
+
+    validate(path)
+
+    assert path.read_text() == HAND
+    assert {one.name for one in tmp_path.iterdir()} == {"tensorzero.toml", "prompts"}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("auth.enabled", "auth.enabld", "gateway.auth.enabld: unknown field `enabld`"),
+        ("tokens_per_day", "tokens_per_dy", "rate_limiting.rules[0]: unknown variant `dy`"),
+        ("prompts/s.minijinja", "prompts/t.minijinja", "prompts/t.minijinja"),
+        ('model = "m"', 'model = "n"', "Model name 'n' not found in model table"),
+    ],
+)
+def test_what_is_switched_off_is_still_checked(tmp_path: Path, right: str, wrong: str, said: str) -> None:
+    """A misspelt key in those tables, and a file that is not there, are found, in the real file's name."""
+    with pytest.raises(RouteError) as caught:
+        validate(generation(tmp_path, HAND.replace(right, wrong)))
+
+    assert said in caught.value.what
+    assert caught.value.then == "correct tensorzero.toml or its origin"
+    assert ".tensorzero-" not in str(caught.value)
+
+
+def test_folder_that_cannot_be_written() -> None:
+    """A copy that cannot be made is one sentence."""
+    copy = _neutral_copy(Path("/proc/self/c.toml"), {"postgres": {"enabled": True}})
+
+    with pytest.raises(RouteError, match=r"no copy of c\.toml can be put beside it"), copy:
+        pass
+
+
+@pytest.mark.real
+def test_byte_order_mark(tmp_path: Path) -> None:
+    """TensorZero takes a file with one, and so does what looks at it before."""
+    path = tmp_path / "bom.toml"
+    path.write_text("\N{BYTE ORDER MARK}" + (CASES / "rendered" / "one-embedding-server.toml").read_text())
+
+    validate(path)
 
 
 @pytest.mark.real

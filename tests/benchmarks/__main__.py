@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.benchmarks import embeddings, fronts, plans, pulls, runs, servers
+from tests.benchmarks import embeddings, fronts, plans, proxies, pulls, runs, servers
 
 
 def main() -> None:
@@ -12,6 +12,8 @@ def main() -> None:
     embeddings.main()
     print()
     fronts.main()
+    print()
+    proxies.main()
     print()
     servers.main()
     print()  # the tables of pulls have a head of their own

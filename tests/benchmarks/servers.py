@@ -24,7 +24,7 @@ from flows.report import columns
 from flows.timeline import timeline
 from tasks.contracts import ContainerState, PlannedModel, PulledModel
 from tasks.effects.containers.docker import Docker
-from tasks.effects.front.control import MemoryFront
+from tasks.effects.front.memory import MemoryFront
 from tasks.effects.http import Httpx
 from tasks.record import history
 from tasks.serve import apply

@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from tasks.contracts import ProcessSpec
-from tasks.effects.front.control import NAME, Backend, Front, MemoryFront, StablePorts, process_spec
+from tasks.effects.front.control import NAME, Backend, Front, StablePorts, process_spec
+from tasks.effects.front.memory import MemoryFront
 from tasks.effects.front.status import ask
 from tasks.effects.front.table import Row, parse, render
 from tasks.effects.pids import orphans

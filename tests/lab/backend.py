@@ -155,7 +155,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.on_name(body)
 
     def on_echo(self, body: bytes) -> None:
-        """Answer what came."""
+        """Answer what came; headers may ask for more.
+
+        With `x-say` its number is the status and the body the whole answer; with `x-hold` it comes late.
+        """
+        if self.headers.get("x-hold"):
+            self.server.backend.release.wait(60)
+        if say := self.headers.get("x-say"):
+            self.send(int(say), body)
+            return
         came = {"method": self.command, "path": self.path, "headers": self.headers.items()}
         self.send(200, json.dumps({**came, "body": body.decode()}).encode())
 

@@ -40,7 +40,8 @@ from tasks.contracts import (
 )
 from tasks.effects.containers.info import EngineInfo
 from tasks.effects.containers.memory import Behaviour, MemoryEngine
-from tasks.effects.front.control import Backend, Backends, MemoryFront
+from tasks.effects.front.control import Backend, Backends
+from tasks.effects.front.memory import MemoryFront
 from tasks.effects.http import HttpError, MemoryHttp, Reply, Request
 from tasks.plan.taken import shares
 from tasks.serve import apply

@@ -11,7 +11,8 @@ import pytest
 from tasks.contracts import ContainerSpec, ContainerState
 from tasks.effects.containers import EngineError
 from tasks.effects.containers.memory import MemoryEngine
-from tasks.effects.front.control import Backend, MemoryFront
+from tasks.effects.front.control import Backend
+from tasks.effects.front.memory import MemoryFront
 from tasks.errors import PortTakenError, ServeError, StoppedError
 from tasks.serve import apply
 from tasks.serve.context import ServeContext

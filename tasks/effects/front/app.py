@@ -124,7 +124,14 @@ class Front:
 def _described(port: StablePort, state: str) -> PortStatus:
     row = port.row
     return PortStatus(
-        row.server, row.port, row.backend_port, state, port.in_flight, port.retiring, port.trouble
+        row.server,
+        row.port,
+        row.backend_port,
+        state,
+        port.in_flight,
+        port.retiring,
+        port.trouble,
+        port.counts,
     )
 
 

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -25,10 +25,13 @@ INTACT = "every server answers on its port as before"
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A server's stable port, and the port of what serves it now."""
+    """A server's stable port, and the port of what serves it now; the rest is as in the table's rows."""
 
     port: int
     backend_port: int
+    backend: str = ""
+    mark: str = ""
+    paths: tuple[str, ...] = ()
 
 
 Backends = Mapping[str, Backend]
@@ -104,12 +107,22 @@ class Front:
                 "the front goes on with the table that it read last",
                 f"delete {path}, and run `pmoves provision` again: it writes the table anew",
             ) from error
-        return {row.server: Backend(row.port, row.backend_port) for row in rows}
+        return {
+            row.server: Backend(row.port, row.backend_port, row.backend, row.mark, row.paths) for row in rows
+        }
 
     def point(self, server: str, port: int, backend_port: int) -> None:
         """Write the table, start the front or send it a hang-up, and wait until it follows."""
+        self.lead(server, Backend(port, backend_port))
+
+    def lead(self, server: str, backend: Backend) -> None:
+        """Do the same, with all that a row of the table can say.
+
+        Raises:
+            PortTakenError, ServeError: see `StablePorts.point`.
+        """
         with self._changing():
-            self._change({**self.backends(), server: Backend(port, backend_port)}, (port,))
+            self._change({**self.backends(), server: backend}, (backend.port,))
 
     def drop(self, server: str) -> None:
         """Take a server from the table. A front without any port is stopped."""
@@ -128,6 +141,10 @@ class Front:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(POLL_S)
+
+    def status(self) -> Status | None:
+        """Return what the front says of itself; None where it does not answer."""
+        return self._status()
 
     def snapshot(self) -> Backends:
         """Return what the table says."""
@@ -170,8 +187,8 @@ class Front:
             self.supervisor.stop(self.name)
 
     def _write(self, wanted: Backends) -> str:
-        text, path = _text(wanted), table_path(self.folder)
-        _refuse_wrong(text)
+        text, path = table_text(wanted), table_path(self.folder)
+        refuse_wrong(text)
         if not path.exists() or path.read_text() != text:
             write_atomic(path, text, mode=0o600)
         return text
@@ -234,11 +251,20 @@ class Front:
         )
 
 
-def _text(backends: Backends) -> str:
-    return render(Row(name, one.port, one.backend_port) for name, one in backends.items())
+def table_text(backends: Backends) -> str:
+    """Return the table of these backends."""
+    return render(
+        Row(name, one.port, one.backend_port, one.backend, one.mark, one.paths)
+        for name, one in backends.items()
+    )
 
 
-def _refuse_wrong(text: str) -> None:
+def refuse_wrong(text: str) -> None:
+    """Refuse a table that contradicts itself.
+
+    Raises:
+        ServeError: says how.
+    """
     try:
         parse(text.encode())
     except TableError as error:
@@ -255,44 +281,3 @@ def _refuse_taken(refused: PortStatus | None) -> None:
         f"whoever has the port is untouched, and {INTACT}",
         f"free it (`ss -ltnp 'sport = :{refused.port}'` shows who holds it) or choose another port",
     )
-
-
-@dataclass(slots=True)
-class MemoryFront:
-    """The one for tests. `taken` are ports of strangers, `busy` servers with a request that never ends."""
-
-    table: dict[str, Backend] = field(default_factory=dict)
-    taken: set[int] = field(default_factory=set)
-    busy: set[str] = field(default_factory=set)
-    did: list[str] = field(default_factory=list)
-
-    def backends(self) -> Backends:
-        """Return what was pointed where."""
-        return dict(self.table)
-
-    def point(self, server: str, port: int, backend_port: int) -> None:
-        """Note where a server is."""
-        if port in self.taken:
-            raise PortTakenError(f"port {port} is taken", INTACT, "free it")
-        _refuse_wrong(_text({**self.table, server: Backend(port, backend_port)}))
-        self.did.append(f"point {server} {port} -> {backend_port}")
-        self.table[server] = Backend(port, backend_port)
-
-    def drop(self, server: str) -> None:
-        """Forget a server."""
-        if self.table.pop(server, None):
-            self.did.append(f"drop {server}")
-
-    def drained(self, server: str, timeout_s: float) -> bool:  # noqa: ARG002  # no time passes in memory
-        """Whether the server is not busy."""
-        self.did.append(f"drained {server}")
-        return server not in self.busy
-
-    def snapshot(self) -> Backends:
-        """Return what was pointed where."""
-        return dict(self.table)
-
-    def restore(self, snapshot: Backends) -> None:
-        """Go back to that."""
-        self.did.append("restore")
-        self.table = dict(snapshot)

@@ -10,6 +10,7 @@ from tasks.effects.forwarding.forward import forward, send_error
 from tasks.effects.forwarding.headers import is_local, target
 from tasks.effects.forwarding.server import Server, listen
 from tasks.effects.forwarding.upstream import HOST, Upstream
+from tasks.effects.front.counting import Tallies, Tally, Watched
 from tasks.effects.front.status import Flight
 from tasks.effects.front.table import Row
 
@@ -27,6 +28,7 @@ class StablePort:
         self._server = Server(self)
         self._serving: asyncio.Task[None] | None = None
         self._watching: set[asyncio.Task[None]] = set()
+        self._tallies = Tallies()
 
     # --- requests ------------------------------------------------------------------------------
 
@@ -38,8 +40,21 @@ class StablePort:
         elif not target(scope).startswith((b"/", b"*")):
             message = "this is no proxy: ask for a path, not for a whole address"
             await send_error(send, 400, message, kind="invalid_request_error")
+        elif not _open_to(self.row, scope):
+            message = f"{scope['path']} is not served here; {' and '.join(self.row.paths)} are"
+            await send_error(send, 404, message, kind="invalid_request_error")
+        elif self.row.mark:
+            await self._counted(scope, receive, send)
         else:
             await forward(self._current, scope, receive, send)
+
+    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        backend, answer = self.row.backend, Watched(send, self.row.mark)
+        try:
+            await forward(self._current, scope, receive, answer)
+        finally:
+            if answer.status:
+                self._tallies.add(backend, answer.word, answer.status)
 
     # --- the life of the port ------------------------------------------------------------------
 
@@ -89,6 +104,11 @@ class StablePort:
         return tuple(Flight(port, one.in_flight) for port, one in self._retiring.items() if one.in_flight)
 
     @property
+    def counts(self) -> tuple[Tally, ...]:
+        """How requests ended, where the row says by which word they are counted."""
+        return self._tallies.all()
+
+    @property
     def in_flight(self) -> int:
         """Requests in flight on the backend that gets new ones."""
         return self._current.in_flight
@@ -109,6 +129,12 @@ class StablePort:
         await before.idle.wait()
         if self._retiring.get(before.port) is before:
             del self._retiring[before.port]
+
+
+def _open_to(row: Row, scope: Scope) -> bool:
+    """Whether a path is one that the row answers. Dots in it could lead past that, and are refused."""
+    path: str = scope["path"]
+    return not row.paths or (path.startswith(row.paths) and ".." not in path and "//" not in path)
 
 
 def _upstream(row: Row) -> Upstream:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from tasks.effects.front.counting import Tally
+
 SOCKET = "front.sock"
 TIMEOUT_S = 2.0
 OK = 200
@@ -26,7 +28,8 @@ class Flight(msgspec.Struct, frozen=True):
 class PortStatus(msgspec.Struct, frozen=True):
     """One port: `open`, `closing` (its last requests run) or `refused` (somebody else has it).
 
-    `error` says why it was refused, or why the last request found no answer.
+    `error` says why it was refused, or why the last request found no answer. `counts` are of ports whose row
+    has a mark, since the process began.
     """
 
     server: str
@@ -36,6 +39,7 @@ class PortStatus(msgspec.Struct, frozen=True):
     in_flight: int = 0
     retiring: tuple[Flight, ...] = ()
     error: str = ""
+    counts: tuple[Tally, ...] = ()
 
 
 class Reading(msgspec.Struct, frozen=True):

@@ -20,12 +20,19 @@ class TableError(Exception):
     """Raised when a table cannot be used; its text is one clause."""
 
 
-class Row(msgspec.Struct, frozen=True):
-    """One server: its stable port, and the port of what serves it now."""
+class Row(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One server: its stable port, and the port of what serves it now.
+
+    `backend` names what serves, for counts and for whoever reads the table. With a `mark`, answers are
+    counted by the word that follows it in them. With `paths`, only what begins with one of them is answered.
+    """
 
     server: str
     port: int
     backend_port: int
+    backend: str = ""
+    mark: str = ""
+    paths: tuple[str, ...] = ()
 
 
 ROWS = msgspec.json.Decoder(tuple[Row, ...])

@@ -11,6 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+PROGRAM = "gateway-proxy"
+"""What the supervisor, or the engine, calls the proxy."""
+
+PATHS = ("/openai/v1/", "/inference", "/feedback", "/status", "/health", "/metrics")
+"""What clients may ask for. TensorZero has more (/internal, /mcp, datasets), which is for nobody outside."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

@@ -32,6 +32,8 @@ supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 files=programs/*.conf
 """
 
+COMMAND = "command="
+
 PROGRAM = """\
 ; {digest}
 [program:{name}]
@@ -68,6 +70,12 @@ def program(spec: ProcessSpec, state: Path, log: Path) -> str:
         stop_timeout_s=spec.stop_timeout_s,
         log=_escape(str(log)),
     )
+
+
+def command_in(text: str) -> tuple[str, ...]:
+    """Return the command that a program's config was made of."""
+    line = next((one for one in text.splitlines() if one.startswith(COMMAND)), "")
+    return tuple(shlex.split(line.removeprefix(COMMAND).replace("%%", "%")))
 
 
 def _escape(text: str) -> str:

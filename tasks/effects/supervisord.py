@@ -25,7 +25,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from tasks.contracts import ProcessSpec, ProcessState
 from tasks.effects.files import try_lock, write_atomic
 from tasks.effects.pids import MARK, end, orphans
-from tasks.effects.programs import main_config, program
+from tasks.effects.programs import command_in, main_config, program
 from tasks.errors import ServeError
 
 START_DEADLINE_S = 20.0
@@ -76,6 +76,13 @@ class Supervisord:
         except OSError:
             return "no log"
         return " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip()) or "empty log"
+
+    def command(self, name: str) -> tuple[str, ...]:
+        """Return the command that a process was started with; nothing when the name is not known."""
+        try:
+            return command_in((self._programs / f"{name}.conf").read_text())
+        except OSError:
+            return ()
 
     # --- changing ------------------------------------------------------------------------------
 

@@ -1,48 +1,16 @@
-"""Images of the plan -> images on the engine, pinned by digest.
-
-A digest comes from the catalogue, else from what this host pulled first (`images.lock.json`), else from the
-registry, once. From then on the host stays with it.
-"""
+"""Images of the plan -> images on the engine, pinned by digest, for several servers at once."""
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
-import msgspec
-
-from tasks.contracts import Event, Image, Sink
-from tasks.effects.containers import EngineError
-from tasks.effects.containers.engine import (
-    Engine,
-    EngineGoneError,
-    ImageDamagedError,
-    ImageMissingError,
-)
-from tasks.effects.files import write_atomic
-from tasks.errors import ImageRefusedError, ImageUnavailableError, ServeError
+from tasks.contracts import Image
+from tasks.effects.containers import pins as shared
+from tasks.effects.containers.engine import Engine
+from tasks.effects.containers.pins import IMAGES_FILE, pin, read_pins
 from tasks.serve.context import ServeContext
 
-LOCK = threading.Lock()
-INTACT = "what ran before still runs"
-
-
-def read_pins(path: Path) -> dict[str, str]:
-    """Return the digests that this host resolved, by "repository:tag".
-
-    Raises:
-        ServeError: the file is there and cannot be read.
-    """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
-    except FileNotFoundError:
-        return {}
-    except (OSError, msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise ServeError(
-            f"{path}, which pins the images of this host, cannot be read ({error})",
-            INTACT,
-            "correct it, or remove it: the digests are then resolved again",
-        ) from None
+__all__ = ["ensure", "pin", "pinned", "read_pins"]
 
 
 def pinned(image: Image, pins: Path, engine: Engine) -> str:
@@ -51,13 +19,7 @@ def pinned(image: Image, pins: Path, engine: Engine) -> str:
     Raises:
         ImageUnavailableError, ImageRefusedError: no digest is known, and no registry tells one.
     """
-    digest = image.digest or read_pins(pins).get(image.reference)
-    if digest is None:
-        try:
-            digest = engine.digest_of(image.reference)
-        except EngineError as error:
-            raise _unavailable(image.reference, error) from error
-    return f"{image.repository}@{digest}"
+    return shared.pinned(image, engine, pins, named_in=IMAGES_FILE)
 
 
 def ensure(image: Image, reference: str, ctx: ServeContext) -> bool:
@@ -68,71 +30,16 @@ def ensure(image: Image, reference: str, ctx: ServeContext) -> bool:
         ImageRefusedError: there is none, or its bytes are not what its digest says.
         StoppedError: the run was asked to stop.
     """
-    assert ctx.containers is not None  # noqa: S101  # images are for containers
-    engine = ctx.containers.engine
+    held = ctx.containers
+    assert held is not None  # noqa: S101  # images are for containers
     # Servers of one image ask for it at the same time: the first pulls, the others find it here.
-    with ctx.containers.lock_of(reference):
-        try:
-            here = engine.has_image(reference)
-            if not here:
-                telling = _Telling(image, ctx.sink)
-                engine.pull(reference, on_bytes=telling, stop=ctx.stop)
-                telling.end()
-        except EngineError as error:
-            raise _unavailable(image.reference, error) from error
-    pin(image, reference, ctx.containers.pins)
-    return not here
-
-
-class _Telling:
-    """Tells how far the pull of an image is."""
-
-    def __init__(self, image: Image, sink: Sink) -> None:
-        self._subject = f"image {image.reference}"
-        self._sink = sink
-        self._total = image.size_bytes
-        sink(Event("pull", self._subject, "asking its registry"))
-
-    def __call__(self, done_bytes: int, total_bytes: int) -> None:
-        # An engine tells the size of a layer when it begins with it: the total grows, and may not be reached
-        # before.
-        self._total = max(self._total, total_bytes, done_bytes + 1)
-        self._sink(Event("pull", self._subject, "pulling", done_bytes, self._total))
-
-    def end(self) -> None:
-        """Say that it is here."""
-        self._sink(Event("pull", self._subject, "pulled", self._total, self._total))
-
-
-def pin(image: Image, reference: str, path: Path) -> None:
-    """Keep the digest of an image that the catalogue does not pin.
-
-    Raises:
-        ServeError: it cannot be written down.
-    """
-    digest = reference.partition("@")[2]
-    if image.digest:
-        return
-    with LOCK:
-        pins = read_pins(path)
-        if pins.get(image.reference) == digest:
-            return
-        try:
-            write_atomic(path, msgspec.json.encode({**pins, image.reference: digest}).decode() + "\n")
-        except OSError as error:
-            raise ServeError(
-                f"{path}, which pins the images of this host, cannot be written ({error.strerror})",
-                INTACT,
-                "give this user the right to write there, then run `pmoves provision` again",
-            ) from error
-
-
-def _unavailable(reference: str, error: EngineError) -> ServeError:
-    then = "check the network of the engine, then run `pmoves provision` again"
-    if isinstance(error, ImageMissingError):
-        then = "check the image's name in profiles/images.yaml, or remove its line from images.lock.json"
-    elif isinstance(error, ImageDamagedError):
-        then = "run `pmoves provision` again; if it stays so, something on the way changes the bytes"
-    what = f"the image {reference} cannot be had ({error})"
-    kind = ImageUnavailableError if isinstance(error, EngineGoneError) else ImageRefusedError
-    return kind(what, INTACT, then)
+    with held.lock_of(reference):
+        return shared.fetch(
+            image,
+            reference,
+            held.engine,
+            held.pins,
+            sink=ctx.sink,
+            stop=ctx.stop,
+            named_in=IMAGES_FILE,
+        )

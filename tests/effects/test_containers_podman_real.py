@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tasks.contracts import GpuAccess
@@ -73,6 +74,25 @@ def test_a_container_lives_as_in_docker(podman: Docker, image: str) -> None:
     podman.remove(made.id)
     podman.remove(made.id)
     assert podman.inspect(made.id) is None
+
+
+def test_a_container_has_the_hosts_network(podman: Docker, image: str) -> None:
+    """It listens on the host's loopback, and needs no network of ours."""
+    port = free_port()
+    script = f"cd /tmp && echo here > it && exec httpd -f -p 127.0.0.1:{port}"
+    spec = shell_spec(image, script, host_network=True, entrypoint=("sh", "-c", 'exec "$@"', "sh"))
+    made = podman.create(spec, host_port=port)
+    podman.start(made.id)
+
+    def answer() -> str:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/it", timeout=5, trust_env=False).text
+        except httpx.HTTPError:
+            return ""
+
+    assert "here\n" == eventually(answer)
+    assert port == made.published
+    podman.remove(made.id)
 
 
 @pytest.mark.parametrize("style", ["cdi", "gpus", "runtime"])

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
+import httpx
 import pytest
 
 from tasks.contracts import ContainerState, GpuAccess, Mount
 from tasks.effects.containers import EngineError
 from tasks.effects.containers.docker import Docker
 from tasks.effects.containers.engine import (
+    NETWORK,
     ContainerGoneError,
     ImageMissingError,
     NameTakenError,
@@ -91,6 +94,41 @@ def test_a_container_can_do_only_what_its_spec_says(
         "/tmp/true: Permission denied",  # noqa: S108  # inside
     ):
         assert fact in text
+
+
+def test_with_the_hosts_network_it_listens_on_the_hosts_loopback(
+    engine_lab: EngineLab, containers: Docker, busybox_image: str
+) -> None:
+    """Nothing is published, no network of ours is made for it, and its entrypoint is the spec's."""
+    client = engine_lab.client()
+    with contextlib.suppress(docker.errors.NotFound):
+        client.remove_network(NETWORK)
+    port = free_port()
+    script = f"cd /tmp && echo here > it && exec httpd -f -p 127.0.0.1:{port}"
+    made = ran(
+        containers,
+        busybox_image,
+        script,
+        host_network=True,
+        entrypoint=("sh", "-c", 'echo wrapped; exec "$@"', "sh"),
+        port=port,
+    )
+
+    def answer() -> str:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/it", timeout=5, trust_env=False).text
+        except httpx.HTTPError:
+            return ""
+
+    assert "here\n" == eventually(answer)
+    seen, others = client.inspect_container(made.id), client.networks(names=[NETWORK])
+    client.close()
+    assert [] == others
+    assert ["host"] == list(seen["NetworkSettings"]["Networks"])
+    assert "wrapped\n" == containers.logs(made.id)
+    containers.stop(made.id, timeout_s=0)
+    containers.start(made.id)
+    assert "here\n" == eventually(answer)
 
 
 def test_limits_are_those_of_the_kernel(

@@ -90,6 +90,32 @@ def test_the_whole_request() -> None:
     } == body()
 
 
+def test_with_the_hosts_network_nothing_is_published() -> None:
+    """And no other network is named; all the rest is as it was. The label has where it listens itself."""
+    told = body(host_network=True)
+    before = body()
+
+    assert "host" == told["HostConfig"].pop("NetworkMode")  # type: ignore[attr-defined]
+    assert {} == told["HostConfig"].pop("PortBindings")  # type: ignore[attr-defined]
+    assert {} == told.pop("ExposedPorts")
+    assert "18080" == told["Labels"]["ai.pmoves.port"]  # type: ignore[index]
+    for one in ("NetworkMode", "PortBindings"):
+        del before["HostConfig"][one]  # type: ignore[attr-defined]
+    del before["ExposedPorts"], before["NetworkingConfig"]
+    for each in (told, before):
+        del each["Labels"]["ai.pmoves.spec-hash"]  # type: ignore[attr-defined]
+    assert before == told
+
+
+def test_an_entrypoint_stands_before_the_command() -> None:
+    """In place of the image's own; what a spec does not say is left to the image."""
+    told = body(entrypoint=("sh", "-c", "exec server", "server"))
+
+    assert ["sh", "-c", "exec server", "server"] == told["Entrypoint"]
+    assert ["--port", "8080"] == told["Cmd"]
+    assert "Entrypoint" not in body()
+
+
 def test_a_size_of_zero_sets_no_limit() -> None:
     """As the spec says."""
     free = host(memory_bytes=0, shm_bytes=0, pids=0)
@@ -214,9 +240,18 @@ def test_the_hash_is_of_all_but_name_and_memory() -> None:
         replace(SPEC, environment=()),
         replace(SPEC, secrets_digest="x"),
         replace(SPEC, gpu=GpuAccess("gpus", ("GPU-1",))),
+        replace(SPEC, host_network=True),
+        replace(SPEC, entrypoint=("sh",)),
     ):
         assert spec_hash(SPEC) != spec_hash(changed)
     assert labels(SPEC, "me")["ai.pmoves.spec-hash"] == spec_hash(SPEC)
+
+
+def test_a_later_field_replaces_no_container() -> None:
+    """The hash of a spec that does not use it is that of the releases before: what runs stays."""
+    before = "23ca0c2c983bdc2234fd267be6e18bad5bf521c7aaf1054f9ac50c66053ecbcf"
+
+    assert before == spec_hash(SPEC)
 
 
 def test_two_state_folders_are_two_owners() -> None:

@@ -152,6 +152,10 @@ def test_names_and_ports_are_taken(engine: MemoryEngine, spec: ContainerSpec) ->
     with pytest.raises(PortBusyError):
         engine.start(second.id)
 
+    third = engine.create(replace(spec, name="c", host_network=True), host_port=6)
+    engine.start(third.id)  # its own program finds the port taken
+    engine.remove(third.id)
+
     changes: tuple[Callable[[], None], ...] = (
         lambda: engine.stop(stranger.id, timeout_s=1),
         lambda: engine.remove(stranger.id),

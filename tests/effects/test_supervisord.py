@@ -74,6 +74,15 @@ def test_a_value_that_cannot_be_carried_is_refused(supervisor: Supervisord) -> N
         supervisor.start(sleeper(SAY="'\""))
 
 
+def test_a_command_is_told_as_it_was_given(supervisor: Supervisord) -> None:
+    """Of what runs and of what fell; a name that is not known has none."""
+    odd = ("a b", "50%", "it's", '"', "--x=1")
+    supervisor.start(ProcessSpec("one", (*sleeper().command, *odd)))
+
+    assert (*sleeper().command, *odd) == supervisor.command("one")
+    assert () == supervisor.command("two")
+
+
 def test_a_changed_spec_replaces_the_process(supervisor: Supervisord) -> None:
     """The old one has ended when the new one runs, and the hash tells them apart."""
     old = supervisor.start(sleeper(SAY="a"))

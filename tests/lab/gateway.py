@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
+from tasks.contracts import NO_ROUTING
 from tasks.route.config import render
 from tests.lab.openai_server import FakeOpenAI
 from tests.lab.verified import verified_server
@@ -43,16 +43,21 @@ def until(condition: Callable[[], T], deadline_s: float = 30.0) -> T:
 
 def config_for(upstream: FakeOpenAI) -> str:
     """Return a config with the embedding model `m` on a server."""
-    return render((verified_server("m", base_url=upstream.base_url),))
+    return render((), (verified_server("m", base_url=upstream.base_url),), NO_ROUTING)
 
 
 class Gateway:
-    """A running gateway. Its folder is made here; leaving the block ends it by pid."""
+    """A running gateway of the wheel. Its folder is made here; leaving the block ends it by pid.
 
-    def __init__(self, folder: Path, config: str, port: int | None = None) -> None:
+    `keys` is the text of its environment file: NAME="value" lines.
+    """
+
+    def __init__(self, folder: Path, config: str, port: int | None = None, keys: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.config = folder / "tensorzero.toml"
         self.config.write_text(config)
+        self.environment = folder / "gateway.env"
+        self.environment.write_text(keys)
         self.port = port or free_port()
         self.log = folder / "log"
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=60)
@@ -60,11 +65,16 @@ class Gateway:
 
     def spawn(self, *more: str) -> subprocess.Popen[bytes]:
         """Start the process."""
-        command = (sys.executable, "-m", "tasks.route.gateway", "--config", str(self.config))
+        command = (sys.executable, "-m", "tasks.route.wheel", "--config", str(self.config))
+        files = ("--environment", str(self.environment))
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                (*command, "--port", str(self.port), *more),
-                env={"RUST_LOG": "", "PATH": os.defpath},
+                (*command, *files, "--port", str(self.port), *more),
+                env={
+                    "RUST_LOG": "",
+                    "PATH": os.defpath,
+                    "TENSORZERO_DISABLE_PSEUDONYMOUS_USAGE_ANALYTICS": "1",
+                },
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
@@ -99,15 +109,3 @@ class Gateway:
         if reply.status_code != httpx.codes.OK:
             raise AssertionError(reply.text)
         return list(reply.json()["data"][0]["embedding"])
-
-    def reload(self, config: str | None = None) -> dict[str, Any]:
-        """Write a config, send SIGHUP, and return the status after that reading."""
-        before = self.status()["last_reload"]["attempt"]
-        if config is not None:
-            self.config.write_text(config)
-        self.process.send_signal(signal.SIGHUP)
-        return until(lambda: self._after(before))
-
-    def _after(self, attempt: int) -> dict[str, Any]:
-        status = self.status()
-        return status if status and status["last_reload"]["attempt"] > attempt else {}

@@ -149,7 +149,8 @@ class Docker:
                     unambiguous,
                 )
 
-                ensure_network(client, self._owner)
+                if not spec.host_network:
+                    ensure_network(client, self._owner)
                 made: dict[str, Any] = unambiguous(
                     client,
                     self._owner,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from docker.errors import APIError, NotFound
 
 from tasks.effects.containers.docker_client import APIClient
-from tasks.effects.containers.engine import LABEL, NETWORK, NotOursError
+from tasks.effects.containers.engine import HOST, LABEL, NETWORK, NotOursError
 
 T = TypeVar("T")
 MAKING = threading.Lock()
@@ -61,11 +61,14 @@ def _make_apart(client: APIClient, owner: str) -> None:
 
 
 def start(client: APIClient, container_id: str, owner: str) -> None:
-    """Start a container, in the network that there is now.
+    """Start a container, in the network that there is now; one with the host's network needs none.
 
     Engines take a network away when nothing runs in it and somebody prunes; one that was made again under
     the same name is another to a container that has run before.
     """
+    if client.inspect_container(container_id)["HostConfig"].get("NetworkMode") == HOST:
+        client.start(container_id)
+        return
     ensure_network(client, owner)
     try:
         unambiguous(client, owner, lambda: client.start(container_id))

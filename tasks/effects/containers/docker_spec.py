@@ -2,7 +2,7 @@
 
 root            read-only, but for the tmpfs folders of the spec
 privileges      no capability, and none to be gained
-network         a bridge of its own; published on 127.0.0.1 alone
+network         a bridge of its own; published on 127.0.0.1 alone. Or the host's, where the spec asks for that
 memory          no swap beyond the limit; a limit on processes
 log             three files of 5 MB
 restarts        until it is stopped. A server must survive a reboot, which `on-failure:N` does not, and
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.contracts import ContainerSpec, GpuAccess, GpuStyle
-from tasks.effects.containers.engine import LABEL, NETWORK, labels
+from tasks.effects.containers.engine import HOST, LABEL, NETWORK, labels
 from tasks.effects.containers.info import EngineInfo
 
 TMPFS_BYTES = 1 << 30
@@ -45,15 +45,16 @@ def container_body(spec: ContainerSpec, *, owner: str, host_port: int, init: boo
     """
     return {
         "Image": spec.image,
+        **({"Entrypoint": list(spec.entrypoint)} if spec.entrypoint else {}),
         "Cmd": list(spec.command) or None,
         "Env": _environment(spec),
         "User": spec.user,
-        "ExposedPorts": {f"{spec.port}/tcp": {}},
+        "ExposedPorts": {} if spec.host_network else {f"{spec.port}/tcp": {}},
         "Labels": labels(spec, owner) | {f"{LABEL}.port": str(host_port)},
         "Healthcheck": _health(spec.health),
         "StopTimeout": spec.stop_timeout_s,
         "HostConfig": _host(spec, host_port, init=init),
-        "NetworkingConfig": {"EndpointsConfig": {NETWORK: {}}},
+        **({} if spec.host_network else {"NetworkingConfig": {"EndpointsConfig": {NETWORK: {}}}}),
     }
 
 
@@ -79,8 +80,8 @@ def unfit(gpu: GpuAccess, info: EngineInfo) -> str:
 def _host(spec: ContainerSpec, host_port: int, *, init: bool) -> dict[str, Any]:
     published = [{"HostIp": "127.0.0.1", "HostPort": str(host_port)}]
     return {
-        "NetworkMode": NETWORK,
-        "PortBindings": {f"{spec.port}/tcp": published},
+        "NetworkMode": HOST if spec.host_network else NETWORK,
+        "PortBindings": {} if spec.host_network else {f"{spec.port}/tcp": published},
         "ReadonlyRootfs": spec.read_only_root,
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],

@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -37,7 +37,11 @@ from tasks.effects.containers.info import EngineError, EngineInfo
 
 LABEL = "ai.pmoves"
 SPEC_VERSION = 1
-NETWORK = "pmoves"
+LATER: Mapping[str, object] = {"host_network": False, "entrypoint": ()}
+"""Fields that the spec did not always have: unset, they leave the digest of older containers as it was, so
+that none of these is replaced for a field that says nothing of it."""
+
+NETWORK, HOST = "pmoves", "host"
 
 OnBytes = Callable[[int, int], None]
 """Hears how many bytes of an image are here, and how many there are as far as they are known."""
@@ -125,7 +129,8 @@ class Engine(Protocol):
     def create(self, spec: ContainerSpec, *, host_port: int) -> ContainerState:
         """Make a container, published on 127.0.0.1:`host_port`, and do not start it.
 
-        The network is made when it is not there. A container that could not be made leaves nothing behind.
+        The network is made when it is not there. One with the host's network is not published: `host_port`
+        is where it listens itself. A container that could not be made leaves nothing behind.
 
         Raises:
             ImageMissingError: the image is not here; nothing is pulled.
@@ -171,6 +176,9 @@ def spec_hash(spec: ContainerSpec) -> str:
     that does well is not restarted for another limit.
     """
     wanted = {key: value for key, value in asdict(spec).items() if key not in {"name", "memory_bytes"}}
+    for key, unset in LATER.items():
+        if wanted[key] == unset:
+            del wanted[key]
     text = json.dumps({"version": SPEC_VERSION, **wanted}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

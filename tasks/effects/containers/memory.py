@@ -201,7 +201,7 @@ class MemoryEngine:
             return state
 
     def start(self, container_id: str) -> None:
-        """Start a container, and let it behave."""
+        """Start a container, and let it behave. In the host's network its own program finds a port taken."""
         self._called("start", container_id)
         with self._lock:
             made = self._ours(container_id)
@@ -209,7 +209,7 @@ class MemoryEngine:
                 return
             port = made.state.published
             others = {one.state.published for one in self._made.values() if one.state.running}
-            if port in others | self.busy_ports:
+            if port in others | self.busy_ports and not (made.spec and made.spec.host_network):
                 raise PortBusyError("the port on 127.0.0.1 is taken")
             made.state = self._started(made)
         if self.on_start is not None and made.spec is not None and made.state.running:

@@ -78,8 +78,7 @@ class Gateways(Protocol):
 
         Raises:
             RouteError: it does not start, rejects the config, serves another one or is not up in time.
-            Nothing of
-                it is left.
+                Nothing of it is left.
         """
 
     def stop(self, generation: str) -> None:

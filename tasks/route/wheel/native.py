@@ -28,8 +28,8 @@ def version() -> str:
     return importlib.metadata.version("tensorzero")
 
 
-def load(path: Path) -> Native:
-    """Start a TensorZero with a config that lies in the current folder.
+def load(path: Path, database: str | None = None) -> Native:
+    """Start a TensorZero with a config that lies in the current folder, and the address of a ClickHouse.
 
     TensorZero takes the path for a glob pattern, and a folder may hold a "[": so only the file's
     name is handed on.
@@ -38,7 +38,7 @@ def load(path: Path) -> Native:
 
     started = _start_http_gateway(
         config_file=path.name,
-        clickhouse_url=None,
+        clickhouse_url=database,
         postgres_url=None,
         valkey_url=None,
         async_setup=False,

@@ -29,7 +29,6 @@ NAME = "pmoves-gateway-clickhouse"
 SERVER = "gateway-clickhouse"
 IMAGE = "clickhouse"
 PORT = 8123
-VARIABLE = "TENSORZERO_CLICKHOUSE_URL"
 INTACT = "the routes in use are unchanged"
 USER = "tensorzero"
 IMAGE_USER = 101
@@ -40,6 +39,7 @@ Source: docker/server/Dockerfile.ubuntu and entrypoint.sh in github.com/ClickHou
 MEMORY_BYTES = 2 << 30
 """Chosen: the maker advises 4 GiB for production and names no least; a house's gateway writes little."""
 PIDS = 4096
+STOP_S = 60
 DEADLINE_S = 120.0
 POLL_S = 0.2
 
@@ -79,7 +79,7 @@ def container_spec(place: Place) -> ContainerSpec:
         memory_bytes=MEMORY_BYTES,
         pids=PIDS,
         health=("wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{PORT}/ping"),
-        stop_timeout_s=60,
+        stop_timeout_s=STOP_S,
     )
 
 
@@ -116,6 +116,20 @@ def ensure(place: Place, engine: Engine, http: Http) -> tuple[str, Change]:
         raise RouteError(what, INTACT, "mend that, or set `observability: none` in the profile") from error
     _wait(lambda: _answers(http, place.port), lambda: engine.logs(state.id, lines=3))
     return url(password, place.port), change
+
+
+def end(engine: Engine) -> Change | None:
+    """Stop and remove ClickHouse, where it is and nobody wants it any more; its data stays.
+
+    Raises:
+        EngineError: the engine does not do it.
+    """
+    found = engine.find(NAME)
+    if found is None or not found.owner:
+        return None
+    engine.stop(found.id, timeout_s=STOP_S)
+    engine.remove(found.id)
+    return Change(f"container {NAME}", "remove", "the profile no longer wants it; its data stays")
 
 
 def _converge(

@@ -1,137 +1,158 @@
-"""VerifiedServer → Route: render, validate, put in use, probe; back to the last good config if one fails.
+"""VerifiedServer → Route: a new config gets beside the one in use, is asked, and only then gets the requests.
 
-    render ─ same as in use? ─yes→ probe ───────────────────────────────→ keep
-                └─no→ candidate → validate → in use → start or SIGHUP → probe → create or replace
-                                     └ fails: rejected/      └──── fails: last good one back, rejected/
+    repair ─ compose ─ same as in use? ─yes→ ask it ───────────────────────────────→ keep
+                            └─no→ write → check → start green → ask green → switch → watch → end blue
+                                    └───────┴──────────┴────────────┴─────────┴─ fails: as it was, rejected/
 
-What each file is for is drawn in `folder`.
+Green is the new gateway, blue the one in use, which is there to go back to
+until its last request has ended. What lies where is drawn in `generations`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import time
+from dataclasses import dataclass
 
-from tasks.contracts import Answer, Change, ProcessSpec, ProcessState, Route, VerifiedServer
-from tasks.errors import ProvisionError, RouteError
-from tasks.route.config import model_names, render
-from tasks.route.folder import ConfigFolder, digest
-from tasks.route.probe import probe
-from tasks.route.process import NAME, RouteContext, Serving, bring_to, look, process_spec, refuse_taken_port
+from tasks.contracts import Answer, Change, Route
+from tasks.errors import PortTakenError, RouteError
+from tasks.route.compose import Wanted, compose
+from tasks.route.config import client_names
+from tasks.route.context import INTACT, NAME, Order, RouteContext
+from tasks.route.gateways.contract import Instance
+from tasks.route.generations import Proven, Store, active_config, digest
+from tasks.route.probe import SilentGatewayError, SilentServerError, smoke
+from tasks.route.repair import Repaired, repair
+from tasks.route.replace import Replacement
+from tasks.route.services_file import ServicesFile
+from tasks.route.undo import Before
 
-POLL_S = 0.05
-SETTLE_S = 5.0
-RESOURCE = f"process {NAME}"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Wanted:
-    """The config that this run renders, and the process that is to serve it."""
-
-    text: str
-    config_hash: str
-    folder: ConfigFolder
-    spec: ProcessSpec
+TRIES = 3
+BETWEEN_TRIES_S = 2.0
+"""A gateway that supervisord restarts is up again in about that time."""
 
 
-def roll_out(verified: tuple[VerifiedServer, ...], ctx: RouteContext) -> Route:
-    """Make the gateway serve every verified server; change nothing when it does already.
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a rollout ended."""
+
+    serving: Instance
+    answers: tuple[Answer, ...]
+    change: Change
+    watched: str = ""
+
+
+def roll_out(order: Order, ctx: RouteContext) -> Route:
+    """Make the gateway serve what was ordered; change nothing when it does already.
 
     Raises:
         PortTakenError: somebody else listens on the gateway's port.
-        RouteError: a config is not valid, is not taken or does not answer; the last good one is in use.
-        StoppedError: the run was asked to stop.
+        ServeError: what a gateway needs cannot be had.
+        RouteError: a config is not valid, does not start or does not answer; the one before is in use.
+        StoppedError: the run was asked to stop; the config of before is in use.
     """
-    begun = time.monotonic()
-    text = render(verified)
-    folder = ConfigFolder(ctx.folder)
-    wanted = Wanted(text, digest(text), folder, process_spec(folder.in_use, ctx.port, ctx.python))
-    serving = _look_twice(wanted, ctx)
-    change = decide(wanted, serving)
+    try:
+        return _rolled_out(order, ctx)
+    except OSError as error:
+        then = "correct that and start the run again"
+        raise RouteError(f"the rollout cannot go on: {error}", INTACT, then) from error
+
+
+def _rolled_out(order: Order, ctx: RouteContext) -> Route:
+    begun = ctx.clock()
+    ctx.refuse_stopped()
+    repaired = repair(ctx, order)
+    serving = repaired.serving
+    before = Store(ctx.folder).text(serving.generation) if serving else active_config(ctx.folder)
+    before = before or ""
+    wanted = compose(order, before, ctx)
+    change = decide(wanted, before, repaired, ctx)
     ctx.say(f"{change.kind}: {change.reason}")
-    if change.kind == "keep" and serving.state is not None:
-        process, answers = serving.state, probe(verified, _openai(ctx), ctx.http)
-    else:
-        refuse_taken_port(serving, wanted.spec, ctx)
-        process, answers = _replace(verified, wanted, serving, ctx)
+    done = _kept(wanted, change, repaired, ctx) or _replaced(wanted, change, serving, ctx)
     return Route(
-        base_url=_openai(ctx),
-        models=model_names(verified),
-        config=text,
+        base_url=ctx.base_url,
+        models=client_names(wanted.routes, order.verified),
+        config=wanted.text,
         config_hash=wanted.config_hash,
-        process=process,
-        answers=answers,
-        change=change,
-        seconds=time.monotonic() - begun,
+        process=done.serving.process,
+        answers=done.answers,
+        change=done.change,
+        seconds=ctx.clock() - begun,
+        functions=wanted.routes,
+        container=done.serving.container,
+        generation=done.serving.generation,
+        proxy=ctx.proxy.kind,
+        diff=wanted.diff,
+        watched=done.watched,
+        environment=wanted.environment,
+        left_out=tuple(dict.fromkeys(one for route in wanted.routes for one in route.left_out)),
     )
 
 
-def decide(wanted: Wanted, serving: Serving) -> Change:
-    """Compare what is wanted with the folder and the process; return what to do, and why."""
-    new, old = wanted.config_hash, wanted.folder.text()
-    if not serving.runs:
-        was = f"is {serving.state.state}" if serving.state else "does not exist"
-        return Change(RESOURCE, "create", f"the process {was}; it is to serve config sha256 {new[:8]}")
-    if not serving.runs_as(wanted.spec):
-        return Change(RESOURCE, "replace", "the process was started with another command")
-    if not wanted.folder.settled():
-        return Change(RESOURCE, "replace", "the last roll-out did not finish")
-    if old is None or digest(old) != new:
-        before = digest(old)[:8] if old else "none"
-        return Change(RESOURCE, "replace", f"the config changes from sha256 {before} to {new[:8]}")
-    if serving.config_hash != new:
-        served = serving.config_hash[:8] or "nothing"
-        return Change(RESOURCE, "replace", f"the process serves {served}, on disk is config sha256 {new[:8]}")
-    return Change(RESOURCE, "keep", f"config sha256 {new[:8]} is in use and unchanged")
+def decide(wanted: Wanted, before: str, repaired: Repaired, ctx: RouteContext) -> Change:
+    """Compare what is wanted with what serves; return what to do, and why."""
+    store, new, serving = Store(ctx.folder), wanted.config_hash[:8], repaired.serving
+    if serving is None:
+        was = f"no gateway serves sha256 {digest(before)[:8]}" if before else "there is no gateway"
+        return Change(NAME, "create", f"{was}; one is to serve config sha256 {new}")
+    text = store.text(serving.generation)
+    if text != wanted.text:
+        reason = f"the config changes from sha256 {digest(text or '')[:8]} to {new}"
+        return Change(NAME, "replace", reason)
+    if bool(serving.container) != (ctx.gateways.kind == "container"):
+        reason = f"the gateway is to be of the kind {ctx.gateways.kind}; the config stays sha256 {new}"
+        return Change(NAME, "replace", reason)
+    if not wanted.same_keys(store.keys(serving.generation)):
+        return Change(NAME, "replace", f"the keys of providers changed; the config stays sha256 {new}")
+    if not store.same_files(serving.generation, wanted.copy_files):
+        return Change(NAME, "replace", f"a file that config sha256 {new} names changed")
+    return Change(NAME, "keep", f"config sha256 {new} is in use and unchanged")
 
 
-def _look_twice(wanted: Wanted, ctx: RouteContext) -> Serving:
-    """Give a gateway that comes back from a crash a moment to answer."""
-    deadline = time.monotonic() + min(SETTLE_S, ctx.deadline_s)
-    serving = look(ctx)
-    while serving.runs_as(wanted.spec) and not serving.config_hash and time.monotonic() < deadline:
-        time.sleep(POLL_S)
-        serving = look(ctx)
-    return serving
+def _kept(wanted: Wanted, change: Change, repaired: Repaired, ctx: RouteContext) -> Done | None:
+    """Ask what serves already; return None where another gateway is to take its place.
 
-
-def _replace(
-    verified: tuple[VerifiedServer, ...], wanted: Wanted, before: Serving, ctx: RouteContext
-) -> tuple[ProcessState, tuple[Answer, ...]]:
-    folder = wanted.folder
-    good = folder.propose(wanted.text)
+    Raises:
+        SilentServerError: a model server does not answer, which no other gateway would change.
+    """
+    serving = repaired.serving
+    if change.kind != "keep" or serving is None:
+        return None
     try:
-        ctx.check(folder.candidate)
+        answers = _asked(wanted, serving, ctx)
+    except SilentServerError:
+        raise
     except RouteError as error:
-        raise RouteError(error.what, error.intact, f"read {folder.reject()}") from error
-    ctx.say(f"config sha256 {wanted.config_hash[:8]} is valid")
-    folder.put_in_use(wanted.text)
-    try:
-        process = bring_to(wanted.config_hash, wanted.spec, ctx)
-        answers = probe(verified, _openai(ctx), ctx.http)
-    except ProvisionError as error:
-        intact = _roll_back(good, wanted, before, ctx)
-        then = error.then if good == wanted.text else f"read {folder.reject()}, then {error.then}"
-        folder.settle()
-        raise type(error)(error.what, intact, then) from error
-    folder.settle()
-    return process, answers
+        ctx.say(f"{error.what}; another gateway is started with the same config")
+        return None
+    services, one = ServicesFile(ctx.env_file), Proven(serving.generation, wanted.environment)
+    services.put(services.merged(wanted.environment))
+    if Store(ctx.folder).proven()[:1] != (one,):
+        Store(ctx.folder).prove(one)
+    if repaired.did:
+        change = Change(NAME, "replace", "; ".join(repaired.did))
+    return Done(serving, answers, change)
 
 
-def _roll_back(good: str | None, wanted: Wanted, before: Serving, ctx: RouteContext) -> str:
-    """Go back to the last good config, and to a stopped gateway if it was; return what is intact."""
-    ctx.say("going back to the last good config" if good else "stopping the gateway")
-    wanted.folder.put_in_use(good)
-    if good is None or not before.runs:
-        ctx.supervisor.stop(NAME)
-        return "the gateway is stopped" + (" and its last good config is back on disk" if good else "")
-    name = f"the last good config (sha256 {digest(good)[:8]})"
-    try:
-        bring_to(digest(good), wanted.spec, dataclasses.replace(ctx, stop=None))
-    except ProvisionError as error:
-        return f"{name} is back on disk, but the gateway does not serve it ({error.what})"
-    return f"{name} is in use"
+def _asked(wanted: Wanted, serving: Instance, ctx: RouteContext) -> tuple[Answer, ...]:
+    """Ask what serves, and again where it does not answer: it may be coming back from a crash."""
+    for _ in range(TRIES - 1):
+        try:
+            return smoke(wanted.asks, serving.base_url, ctx.http, between=ctx.refuse_stopped)
+        except SilentGatewayError:
+            ctx.sleep(BETWEEN_TRIES_S)
+    return smoke(wanted.asks, serving.base_url, ctx.http, between=ctx.refuse_stopped)
 
 
-def _openai(ctx: RouteContext) -> str:
-    return f"{ctx.root_url}/openai/v1"
+def _replaced(wanted: Wanted, change: Change, blue: Instance | None, ctx: RouteContext) -> Done:
+    if not ctx.proxy.runs() and not (ctx.old and ctx.old.runs()) and ctx.taken(ctx.door.port):
+        raise PortTakenError(
+            f"port {ctx.door.port} on 127.0.0.1, where the gateway is to listen, is taken by another program",
+            "that program and the gateway's config are untouched",
+            f"free it (`ss -ltnp 'sport = :{ctx.door.port}'` shows who holds it) or choose another port",
+        )
+    if change.kind == "keep":
+        reason = f"the gateway of config sha256 {wanted.config_hash[:8]} answered wrongly and was replaced"
+        change = Change(NAME, "replace", reason)
+    name = Store(ctx.folder).name_for(wanted.text)
+    replacement = Replacement(wanted, name, Before.of(blue, ctx), ctx)
+    serving, answers = replacement.run()
+    return Done(serving, answers, change, replacement.watched)

@@ -8,17 +8,17 @@ from contextlib import AbstractContextManager
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.contracts import Route, Stage, VerifiedServer
+from tasks.contracts import Route, Stage
 from tasks.route import rollout
-from tasks.route.process import NAME, RouteContext
+from tasks.route.context import NAME, Order, RouteContext
 
 
 @task(name="route", task_run_name="route-gateway", cache_policy=NO_CACHE)
 def route(
-    verified: tuple[VerifiedServer, ...],
+    order: Order,
     ctx: RouteContext,
     timed: Callable[[Stage, str], AbstractContextManager[None]],
 ) -> Route:
     """Run `rollout.roll_out` as a Prefect task."""
     with timed("route", NAME):
-        return rollout.roll_out(verified, ctx)
+        return rollout.roll_out(order, ctx)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -15,7 +16,11 @@ from tasks.effects.containers.memory import MemoryEngine
 from tasks.effects.http import HttpError, MemoryHttp, Reply, Request
 from tasks.errors import RouteError
 from tasks.route import observability
-from tasks.route.observability import NAME, Place, container_spec, ensure
+from tasks.route.generations import Store
+from tasks.route.keys import read_environment
+from tasks.route.observability import NAME, Place, container_spec, end, ensure
+from tasks.route.rollout import roll_out
+from tests.lab.routing import World, order
 
 
 class Lab:
@@ -106,6 +111,20 @@ def test_only_its_own_user(lab: Lab) -> None:
     assert stat.S_IMODE((lab.place.folder / "password").stat().st_mode) == 0o600
 
 
+def test_it_is_ended(lab: Lab) -> None:
+    """Where nobody wants it any more; its data stays. One of the same name that is not ours stays too."""
+    ensure(lab.place, lab.engine, lab.http)
+    done = end(lab.engine)
+
+    assert done is not None
+    assert (done.kind, lab.engine.find(NAME), end(lab.engine)) == ("remove", None, None)
+    assert (lab.place.folder / "data").is_dir()
+
+    lab.engine.stranger(NAME)
+    assert end(lab.engine) is None
+    assert lab.engine.find(NAME) is not None
+
+
 @pytest.mark.parametrize(("uid", "user"), [(1000, "1000:1000"), (0, "101:101")])
 def test_who_it_runs_as(lab: Lab, uid: int, user: str) -> None:
     """Whoever runs us; the image's own user where that is root."""
@@ -135,3 +154,20 @@ def test_one_that_never_answers(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> No
         ensure(lab.place, lab.engine, lab.http)
 
     assert caught.value.then == f"look with `docker logs {NAME}`"
+
+
+def test_a_gateway_that_keeps_what_it_does(tmp_path: Path) -> None:
+    """Its config says so, and its environment alone has the address; a database that appears is a change."""
+    world = World(tmp_path)
+    wanted = order("a", functions=("chat",))
+    roll_out(wanted, world.context())
+    context = world.context(database="http://tensorzero:password-7@127.0.0.1:28123/tensorzero")
+
+    route = roll_out(wanted, context)
+    again = roll_out(wanted, context)
+
+    environment = Store(context.folder).keys(route.generation)
+    assert (route.change.kind, again.change.kind) == ("replace", "keep")
+    assert tomllib.loads(route.config)["gateway"]["observability"] == {"enabled": True}
+    assert read_environment(environment.read_text())["TENSORZERO_CLICKHOUSE_URL"] == context.database
+    assert "password-7" not in f"{route}{context}"

@@ -2,58 +2,49 @@
 
 from __future__ import annotations
 
+import stat
 import threading
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tasks.contracts import Event, VerifiedServer
-from tasks.errors import PortTakenError, ProvisionError, RouteError, StoppedError
-from tasks.route import folder, process
-from tasks.route.config import render
-from tasks.route.folder import ConfigFolder
-from tasks.route.process import RouteContext
+from tasks.contracts import Event
+from tasks.errors import PortTakenError, RouteError, StoppedError
+from tasks.route import generations
+from tasks.route.context import Order, RouteContext
+from tasks.route.generations import Store
+from tasks.route.proxy.contract import Target
 from tasks.route.rollout import roll_out
-from tests.lab.routing import GATEWAY, World, digest
-from tests.lab.verified import verified_server
+from tests.lab.routing import A, B, LabOld, World, configs, digest, order, settled
 
-A = "http://127.0.0.1:8101/v1"
-B = "http://127.0.0.1:8102/v1"
-OLD = (verified_server("a", base_url=A),)
-NEW = (*OLD, verified_server("b", base_url=B))
+OLD = order("a", functions=("chat",))
+NEW = order("a", "b", functions=("chat", "archon"))
 
 
-class CrashError(BaseException):
-    """The power goes."""
+PROMPTED = """
+[functions.mine]
+type = "chat"
+[functions.mine.experimentation]
+type = "static"
+candidate_variants = ["one"]
+[functions.mine.variants.one]
+type = "chat_completion"
+model = "talker"
+system_template = "system.minijinja"
+"""
 
 
 @pytest.fixture
-def world() -> World:
+def world(tmp_path: Path) -> World:
     """Return a host without a gateway."""
-    return World()
+    return World(tmp_path)
 
 
 @pytest.fixture
-def context(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RouteContext:
-    """Return what routing needs, with every wait cut short."""
-    monkeypatch.setattr(process, "ASK_AGAIN_S", 0.0)
-    return RouteContext(
-        supervisor=world,
-        http=world.http,
-        python="python",
-        folder=tmp_path / "gateway",
-        port=3030,
-        deadline_s=0.3,
-        check=lambda _: None,
-        taken=lambda _: False,
-    )
-
-
-def with_(context: RouteContext, **changes: object) -> RouteContext:
-    """Return a context in which some things differ."""
-    values = {name: getattr(context, name) for name in RouteContext.__dataclass_fields__}
-    return RouteContext(**{**values, **changes})
+def context(world: World) -> RouteContext:
+    """Return what routing needs."""
+    return world.context()
 
 
 def reject(path: Path) -> None:
@@ -63,329 +54,731 @@ def reject(path: Path) -> None:
     )
 
 
-def rejected(context: RouteContext) -> list[str]:
-    """Return the rejected configs, oldest first."""
-    return [path.read_text() for path in sorted((context.folder / "rejected").glob("*.toml"))]
-
-
-def in_use(context: RouteContext, world: World, servers: tuple[VerifiedServer, ...]) -> bool:
-    """Whether these servers are in use: on disk, in the process, and with nothing half-done."""
-    files = ConfigFolder(context.folder)
-    text = render(servers)
-    return (files.text(), world.serves, files.settled()) == (text, digest(text), True)
+def hand_written(world: World, text: str = "") -> Path:
+    """Write the operator's own config."""
+    path = world.root / "own" / "tensorzero.toml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(
+        text or '# mine\n[metrics.good]\ntype = "boolean"\noptimize = "max"\nlevel = "inference"\n'
+    )
+    return path
 
 
 def test_first_time(context: RouteContext, world: World) -> None:
-    """On a fresh host the config is written, the process started, and every model asked."""
+    """On a fresh host the config is written, a gateway started and asked, and the proxy led to it."""
     route = roll_out(NEW, context)
 
-    assert world.did == ["start"]
-    assert in_use(context, world, NEW)
-    assert route.change.kind == "create"
-    assert route.base_url == f"{GATEWAY}/openai/v1"
-    assert route.models == ("tensorzero::embedding_model_name::a", "tensorzero::embedding_model_name::b")
-    assert (route.config, route.config_hash) == (render(NEW), digest(render(NEW)))
-    assert route.process == world.state
-    assert [answer.right for answer in route.answers] == [True, True]
-    assert route.answers[0].got == "4 numbers of length 1.000, likeness 1.000"
+    assert settled(world, route.config)
+    assert (route.change.kind, route.change.reason.partition(";")[0]) == ("create", "there is no gateway")
+    assert route.base_url == "http://127.0.0.1:3030/openai/v1"
+    assert route.models[:2] == ("tensorzero::function_name::archon", "tensorzero::function_name::chat")
+    assert route.config_hash == digest(route.config)
+    assert world.proxy.target == Target(route.generation, 40001)
+    assert [answer.right for answer in route.answers] == [True] * 4
+    assert route.watched == "not watched, because no gateway served before"
+    assert (route.proxy, route.process.running) == ("memory", True)
+    assert route.diff.startswith("--- in use\n+++ new\n")
+    assert [one.function for one in route.functions] == ["archon", "chat"]
 
 
 def test_nothing_to_do(context: RouteContext, world: World) -> None:
-    """A second run changes no file and no process; it still asks every model."""
+    """A second run changes no file and no process; it still asks everything."""
     roll_out(OLD, context)
-    before = {path: path.stat().st_mtime_ns for path in context.folder.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in world.root.rglob("*") if path.is_file()}
     asked = len(world.http.requests)
-    route = roll_out(OLD, with_(context, check=reject))
+    route = roll_out(OLD, replace(context, check=reject))
 
     assert route.change.kind == "keep"
-    assert route.change.reason == f"config sha256 {digest(render(OLD))[:8]} is in use and unchanged"
-    assert world.did == ["start"]
-    assert before == {path: path.stat().st_mtime_ns for path in context.folder.rglob("*")}
-    assert [request.method for request in world.http.requests[asked:]] == ["GET", "POST", "POST"]
+    assert route.change.reason == f"config sha256 {route.config_hash[:8]} is in use and unchanged"
+    assert world.proxy.did == [f"point {route.generation}"] * 2
+    assert len(world.gateways.did) == 1
+    assert before == {path: path.stat().st_mtime_ns for path in world.root.rglob("*") if path.is_file()}
+    assert len(world.http.requests) - asked == 4
+    assert len(route.answers) == 2
 
 
 def test_another_config(context: RouteContext, world: World) -> None:
-    """A new server is a new config, taken over by the process that runs."""
-    roll_out(OLD, context)
-    route = roll_out(NEW, context)
+    """Green starts beside blue; blue ends only after the switch, the watch and its last request."""
+    first = roll_out(OLD, context)
+    world.effects.log.clear()
+    second = roll_out(NEW, context)
 
-    assert world.did == ["start", "HUP gateway"]
-    assert in_use(context, world, NEW)
+    assert settled(world, second.config)
+    assert second.change.kind == "replace"
+    blue, green = first.generation, second.generation
+    told = [one for one in world.effects.log if one.startswith(("start ", "pointed ", "drained ", "stop "))]
+    assert told == [
+        f"pointed {blue}",
+        f"start {green}",
+        f"pointed {green}",
+        f"drained {blue}",
+        f"stop {blue}",
+    ]
+    assert second.watched == "no request came in the 10 s after the switch"
+    assert world.now == 10.0
+    assert [name for name, _ in generations.generations(context.folder)] == [green, blue]
+
+
+def test_gateway_gone(context: RouteContext, world: World) -> None:
+    """A gateway that died and was not brought back is started again, before all else."""
+    first = roll_out(OLD, context)
+    world.gateways.kill(first.generation)
+    route = roll_out(OLD, context)
+
+    assert settled(world, first.config)
     assert route.change.kind == "replace"
-    assert ConfigFolder(context.folder).previous.read_text() == render(OLD)
+    assert route.change.reason.startswith(f"the gateway of {first.generation} did not run and was started")
 
 
-def test_another_port(context: RouteContext, world: World) -> None:
-    """A process with another command is started anew."""
-    roll_out(OLD, with_(context, python="older-python"))
+def test_proxy_gone(context: RouteContext, world: World) -> None:
+    """A proxy that is away is brought back, and leads where it led, before the new config is tried."""
+    first = roll_out(OLD, context)
+    world.proxy.up = False
+    seen: list[str] = []
+
+    def check(path: Path) -> None:
+        seen.append(world.serves)
+        reject(path)
+
+    with pytest.raises(RouteError):
+        roll_out(NEW, replace(context, check=check))
     route = roll_out(OLD, context)
 
-    assert world.did == ["start", "start"]
-    assert route.change.reason == "the process was started with another command"
-
-
-def test_killed(context: RouteContext, world: World) -> None:
-    """A gateway that was killed, and not started again, is started with the same config."""
-    roll_out(OLD, context)
-    world.kill()
-    route = roll_out(OLD, context)
-
-    assert world.did == ["start", "start"]
-    assert route.change.reason.startswith("the process is exited; it is to serve config")
-    assert in_use(context, world, OLD)
+    assert seen == [first.config]
+    assert route.change.kind == "keep"
 
 
 def test_not_valid(context: RouteContext, world: World) -> None:
-    """A config that TensorZero rejects never comes into use; it is kept for reading."""
-    roll_out(OLD, context)
+    """A config that TensorZero rejects never starts; it is kept for reading."""
+    first = roll_out(OLD, context)
     with pytest.raises(RouteError) as caught:
-        roll_out(NEW, with_(context, check=reject))
+        roll_out(NEW, replace(context, check=reject))
 
-    assert str(caught.value).startswith(
-        "TensorZero rejects the config: candidate.toml; the config in use is unchanged; read "
+    kept = next((context.folder / "rejected").iterdir())
+    short = first.config_hash[:8]
+    assert str(caught.value) == (
+        "TensorZero rejects the config: tensorzero.toml; "
+        f"the config in use (sha256 {short}) serves as before; read {kept}, then correct it."
     )
-    assert caught.value.then.removeprefix("read ") == str(next((context.folder / "rejected").iterdir()))
-    assert in_use(context, world, OLD)
-    assert world.did == ["start"]
-    assert rejected(context) == [render(NEW)]
+    assert settled(world, first.config)
+    assert len(world.gateways.did) == 1
+    assert "archon" in configs(world.root, "rejected")[0]
 
 
 def test_not_loaded(context: RouteContext, world: World) -> None:
-    """A config that the gateway itself cannot load is put back."""
-    roll_out(OLD, context)
-    world.unloadable = {render(NEW)}
-    with pytest.raises(RouteError) as caught:
+    """A config that the gateway itself does not load changes nothing."""
+    first = roll_out(OLD, context)
+    text = _text_of(NEW, context, world)
+    world.gateways.unloadable = {text}
+    with pytest.raises(RouteError, match="the gateway rejects the config: no such field; the config in use"):
         roll_out(NEW, context)
 
-    assert caught.value.what == "the gateway rejects the config: no such field"
-    assert caught.value.intact == f"the last good config (sha256 {digest(render(OLD))[:8]}) is in use"
-    assert in_use(context, world, OLD)
-    assert rejected(context) == [render(NEW)]
+    assert settled(world, first.config)
+    assert configs(world.root, "rejected")[-1] == text
 
 
-def test_rejected_before(context: RouteContext, world: World) -> None:
-    """That a config did not load last time says nothing about this time."""
-    roll_out(OLD, context)
-    world.unloadable = {render(NEW)}
+def _text_of(wanted: Order, context: RouteContext, world: World) -> str:
+    """Return the config that an order becomes."""
     with pytest.raises(RouteError):
-        roll_out(NEW, context)
-    world.unloadable, world.deaf = set(), 1
-    world.error = (digest(render(NEW)), "no such field")
-
-    assert roll_out(NEW, context).config_hash == world.serves
+        roll_out(wanted, replace(context, check=reject))
+    return configs(world.root, "rejected")[-1]
 
 
-def test_no_answer(context: RouteContext, world: World) -> None:
-    """A config whose model does not answer is put back, in file and process."""
-    roll_out(OLD, context)
-    world.failing = {B}
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("unreached", "does not answer through the gateway (HTTP 502"),
+        ("failing", "the server of talker at http://127.0.0.1:8102/v1/ does not answer (HTTP 500"),
+        ("swapped", "is wrong: 'I cannot say' by local, not '4' by local"),
+    ],
+)
+def test_wrong_green(fault: str, says: str, context: RouteContext, world: World) -> None:
+    """A green gateway that does not answer rightly never gets a request."""
+    first = roll_out(order("a"), context)
+    getattr(world, fault).add(B)
     with pytest.raises(RouteError) as caught:
-        roll_out(NEW, context)
+        roll_out(OLD, context)
 
-    assert caught.value.what.startswith(
-        "tensorzero::embedding_model_name::b does not answer through the gateway (HTTP 500"
-    )
-    assert in_use(context, world, OLD)
-    assert world.did == ["start", "HUP gateway", "HUP gateway"]
-    assert rejected(context) == [render(NEW)]
+    assert says in caught.value.what
+    assert caught.value.intact == f"the config in use (sha256 {first.config_hash[:8]}) serves as before"
+    assert settled(world, first.config)
+    assert {one for one in world.proxy.did if one.startswith("point")} == {f"point {first.generation}"}
 
 
-def test_wrong_server_answers(context: RouteContext, world: World) -> None:
+def test_wrong_vector(context: RouteContext, world: World) -> None:
     """A vector that is not the server's own is a wrong route, however well it looks."""
     world.swapped = {A}
     with pytest.raises(
         RouteError, match=r"is wrong: 4 numbers of length 1\.000, likeness -?0\.\d+, not 4 num"
     ):
-        roll_out(OLD, context)
+        roll_out(order("a"), context)
 
 
 def test_first_time_without_answer(context: RouteContext, world: World) -> None:
-    """Where nothing was served before, nothing is served after a failure."""
-    world.failing = {A}
+    """Where nothing was served before, nothing is served after a failure, and nobody has the port."""
+    world.unreached = {A}
     with pytest.raises(RouteError) as caught:
         roll_out(OLD, context)
 
-    assert caught.value.intact == "the gateway is stopped"
-    assert world.did == ["start", "stop gateway"]
-    assert ConfigFolder(context.folder).text() is None
-    assert rejected(context) == [render(OLD)]
+    assert caught.value.intact == "no gateway serves, as before"
+    assert world.gateways.there == {}
+    assert not world.proxy.up
+    assert generations.current(context.folder) is None
+    assert list((context.folder / "keys").iterdir()) == []
 
 
-def test_kept_without_answer(context: RouteContext, world: World) -> None:
-    """A model that stopped answering fails the run; the config is not to blame."""
+def test_kept_but_wrong(context: RouteContext, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway in use that answers wrongly is replaced by another with the same config."""
+    first = roll_out(OLD, context)
+    real = World._routed
+    sick = world.gateways.there[first.generation].port
+
+    def routed(self: World, config: dict[str, object], asked: dict[str, object]) -> object:
+        ill = str(sick) in self.http.requests[-1].url
+        return real(
+            self, config, {**asked, "input": ["something else"]} if ill and "input" in asked else asked
+        )
+
+    monkeypatch.setattr(World, "_routed", routed)
+    second = roll_out(OLD, context)
+
+    assert second.change.reason.endswith("answered wrongly and was replaced")
+    assert second.generation != first.generation
+    assert settled(world, first.config)
+
+
+def test_kept_once_it_is_back(context: RouteContext, world: World) -> None:
+    """A gateway that comes back from a crash just now is given a moment, and kept."""
+    first = roll_out(OLD, context)
+    world.unreached = {A}
+
+    def sleep(_seconds: float) -> None:
+        world.unreached = set()
+
+    route = roll_out(OLD, replace(context, sleep=sleep))
+
+    assert (route.change.kind, route.generation) == ("keep", first.generation)
+
+
+def test_another_kind_of_gateway(
+    context: RouteContext, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where gateways are to be containers, one in a process is replaced though its config is the same."""
+    first = roll_out(OLD, context)
+    monkeypatch.setattr(world.gateways, "kind", "container")
+    second = roll_out(OLD, context)
+
+    assert second.change.reason.startswith("the gateway is to be of the kind container")
+    assert second.generation != first.generation
+
+
+def test_the_services_file_is_no_file(context: RouteContext, world: World) -> None:
+    """What cannot be read there is a sentence."""
     roll_out(OLD, context)
+    with pytest.raises(RouteError, match="cannot be read"):
+        roll_out(OLD, replace(context, env_file=world.root / "gateway"))
+
+
+def test_kept_on_a_full_disk(context: RouteContext, world: World) -> None:
+    """What the disk refuses is a sentence, also where the gateway is kept."""
+    roll_out(OLD, context)
+    (world.root / "pmoves.env").unlink()
+    with (
+        world.fail(0, lambda: OSError(28, "No space left on device"), forever=True, files=True),
+        pytest.raises(RouteError, match=r"the rollout cannot go on: .*No space left"),
+    ):
+        roll_out(OLD, context)
+
+
+def test_kept_without_server(context: RouteContext, world: World) -> None:
+    """A model server that stopped answering fails the run; the gateway is not to blame."""
+    first = roll_out(OLD, context)
     world.failing = {A}
-    with pytest.raises(RouteError):
+    with pytest.raises(RouteError, match="the server of a at"):
         roll_out(OLD, context)
 
-    assert in_use(context, world, OLD)
-    assert rejected(context) == []
-
-
-def test_does_not_start(context: RouteContext, world: World) -> None:
-    """A process that ends at once is a sentence of this stage."""
-    world.unloadable = {render(OLD)}
-    with pytest.raises(RouteError, match="the gateway does not start: it ended at once"):
-        roll_out(OLD, context)
-
-    assert ConfigFolder(context.folder).text() is None
+    assert len(world.gateways.did) == 1
+    assert world.serves == first.config
+    assert configs(world.root, "rejected") == []
 
 
 def test_port_taken(context: RouteContext, world: World) -> None:
     """A stranger on the port is refused before anything is written."""
     with pytest.raises(PortTakenError, match="port 3030 on 127"):
-        roll_out(OLD, with_(context, taken=lambda port: port == 3030))
+        roll_out(OLD, replace(context, taken=lambda port: port == 3030))
 
     assert not context.folder.exists()
-    assert world.did == []
+    assert world.gateways.did == []
 
 
-def test_stranger_answers(context: RouteContext, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A status with another pid is not our gateway's, whatever its config."""
-    roll_out(OLD, context)
-    status = world._status()
-    monkeypatch.setattr(world, "_status", lambda: {**status, "pid": 1})
-    with pytest.raises(RouteError, match="did not take config"):
+def test_port_taken_at_the_switch(context: RouteContext, world: World) -> None:
+    """The proxy's own refusal comes through as it is."""
+    world.proxy.refuses = _Everything()
+    with pytest.raises(RouteError, match="the proxy does not follow; no gateway serves, as before"):
         roll_out(OLD, context)
 
+    assert world.gateways.there == {}
 
-def test_lost_signal(context: RouteContext, world: World) -> None:
-    """A hang-up that comes to nothing is sent again."""
+
+class _Everything(set[str]):
+    """Has every member."""
+
+    def __contains__(self, item: object) -> bool:
+        return True
+
+
+def test_failing_requests_after_the_switch(context: RouteContext, world: World) -> None:
+    """A green gateway that fails requests which blue did not is given up."""
+    first = roll_out(OLD, context)
+    world.count(first.generation, good=990, bad=10)
+
+    def sleep(seconds: float) -> None:
+        world.now += seconds
+        if world.proxy.target:
+            world.count(world.proxy.target.name, good=20, bad=3)
+
+    with pytest.raises(RouteError) as caught:
+        roll_out(NEW, replace(context, sleep=sleep))
+
+    assert caught.value.what == (
+        "6 of 46 requests in the 1 s after the switch ended with 5xx, before it 10 of 1000"
+    )
+    assert settled(world, first.config)
+    told = [one.split()[0] for one in world.proxy.did]
+    assert told == ["point", "point", "point", "point", "drained"]
+    assert world.proxy.did[-2] == f"point {first.generation}"
+
+
+def test_it_tells_what_it_watched(context: RouteContext, world: World) -> None:
+    """A record has the numbers of the watch."""
     roll_out(OLD, context)
-    world.deaf = 2
-    roll_out(NEW, context)
 
-    assert world.did == ["start", "HUP gateway", "HUP gateway", "HUP gateway"]
-    assert in_use(context, world, NEW)
+    def sleep(seconds: float) -> None:
+        world.now += seconds
+        assert world.proxy.target is not None
+        world.count(world.proxy.target.name, good=100)
+
+    route = roll_out(NEW, replace(context, sleep=sleep, watch_s=1.0))
+
+    assert route.watched == (
+        "0 of 200 requests in the 1 s after the switch ended with 5xx, before it there were none"
+    )
 
 
-def test_too_late(context: RouteContext, world: World) -> None:
-    """A gateway that never takes the config is given up, and the file put back."""
-    roll_out(OLD, context)
-    world.deaf = 10**6
+@pytest.mark.parametrize("gone", ["gateway", "proxy"])
+def test_gone_after_the_switch(gone: str, context: RouteContext, world: World) -> None:
+    """A green gateway, or a proxy, that ends while it is watched is given up."""
+    first = roll_out(OLD, context)
+
+    def sleep(seconds: float) -> None:
+        world.now += seconds
+        assert world.proxy.target is not None
+        if gone == "gateway":
+            world.gateways.kill(world.proxy.target.name)
+        else:
+            world.proxy.up = False
+
+    with pytest.raises(RouteError, match="ended"):
+        roll_out(NEW, replace(context, sleep=sleep))
+
+    assert settled(world, first.config)
+
+
+def test_no_way_back(context: RouteContext, world: World) -> None:
+    """Where the proxy does not go back, green goes on serving, and the sentence says so."""
+    first = roll_out(OLD, context)
+
+    def sleep(_seconds: float) -> None:
+        world.proxy.refuses = {first.generation}
+        world.proxy.counted.clear()
+        world.count(world.proxy.active().name, good=0, bad=100)  # type: ignore[union-attr]  # it was pointed
+
+    with pytest.raises(RouteError) as caught:
+        roll_out(NEW, replace(context, sleep=sleep))
+
+    assert caught.value.intact == (
+        "the new config still gets the requests, because there is no way back (the proxy does not follow)"
+    )
+    assert "archon" in world.serves
+    assert first.generation in world.gateways.there
+
+    world.proxy.refuses = set()
+    world.proxy.counted.clear()
+    assert settled(world, roll_out(NEW, context).config)
+
+
+def test_blue_dies_during_the_rollout(context: RouteContext, world: World) -> None:
+    """Where blue ended meanwhile, it is started again to go back to."""
+    first = roll_out(OLD, context)
+
+    def sleep(_seconds: float) -> None:
+        world.gateways.kill(first.generation)
+        world.count(world.proxy.active().name, good=0, bad=100)  # type: ignore[union-attr]  # it was pointed
+
+    with pytest.raises(RouteError, match="serves as before"):
+        roll_out(NEW, replace(context, sleep=sleep))
+
+    assert settled(world, first.config)
+
+
+def test_blue_that_does_not_end(context: RouteContext, world: World) -> None:
+    """The new config is in use all the same; the next run ends what is left."""
+    first = roll_out(OLD, context)
+    world.gateways.stuck = {first.generation}
+    said: list[str] = []
+    second = roll_out(NEW, replace(context, sink=lambda event: said.append(event.message)))
+
+    assert world.serves == second.config
+    assert f"the gateway of {first.generation} is still there: the gateway does not end" in said
+    assert (context.folder / "keys" / f"{first.generation}.env").exists()
+
+    world.gateways.stuck = set()
+    assert roll_out(NEW, context).generation == second.generation
+    assert settled(world, second.config)
+
+
+def test_busy_blue(context: RouteContext, world: World) -> None:
+    """A blue gateway with endless requests is ended after the bound, and that is said."""
+    first = roll_out(OLD, context)
+    world.proxy.busy = {first.generation}
+    said: list[str] = []
+    second = roll_out(NEW, replace(context, drain_s=5.0, sink=lambda event: said.append(event.message)))
+
+    assert f"requests at {first.generation} still go on after 5 s and are cut off" in said
+    assert settled(world, second.config)
+
+
+@pytest.mark.parametrize("at", range(40))
+def test_stopped(at: int, context: RouteContext, world: World) -> None:
+    """A run that is asked to stop, at any moment, leaves one whole config in use and nothing half-done."""
+    first = roll_out(OLD, context)
+    stop = threading.Event()
+    world.effects.count = 0
+    world.effects.each = lambda: stop.set() if world.effects.count >= at else None
+    said = "the config in use is unchanged"
+    try:
+        text = roll_out(NEW, replace(context, stop=stop)).config
+    except StoppedError as error:
+        text, said = first.config, error.intact
+    world.effects.each = lambda: None
+
+    short = first.config_hash[:8]
+    assert said in {f"the config in use (sha256 {short}) serves as before", "the config in use is unchanged"}
+    assert settled(world, text)
+    assert configs(world.root, "rejected") == []
+
+
+def test_stopped_between_steps(context: RouteContext, world: World) -> None:
+    """A run that is asked to stop begins no further step."""
+    first = roll_out(OLD, context)
+    stop = threading.Event()
+
+    def check(_path: Path) -> None:
+        stop.set()
+
+    with pytest.raises(StoppedError):
+        roll_out(NEW, replace(context, stop=stop, check=check))
+
+    assert world.gateways.did == [f"start {first.generation}"]
+    assert settled(world, first.config)
+
+
+@pytest.fixture
+def _late_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk fail once, after a config was noted as the one in use: the latest that can go wrong."""
+    real, failed = generations.write_atomic, list[Path]()
+
+    def write(path: Path, text: str) -> None:
+        real(path, text)
+        if path.name == "proven.json" and "archon" in str(current_text(path.parent)) and not failed:
+            failed.append(path)
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(generations, "write_atomic", write)
+
+
+def current_text(folder: Path) -> str:
+    """Return the config in use."""
+    return generations.active_config(folder) or ""
+
+
+@pytest.mark.usefixtures("_late_fault")
+def test_noted_and_then_failed(context: RouteContext, world: World) -> None:
+    """Where the disk fails after the new config was noted as the one in use, that note is taken back."""
+    first = roll_out(OLD, context)
+    with pytest.raises(RouteError, match="serves as before"):
+        roll_out(NEW, context)
+
+    assert settled(world, first.config)
+    assert [one.name for one in Store(context.folder).proven()] == [first.generation]
+
+
+@pytest.mark.usefixtures("_late_fault")
+def test_first_time_and_late(context: RouteContext, world: World) -> None:
+    """Where nothing served before, the proxy that was started for this gives the port up again."""
+    with pytest.raises(RouteError, match="no gateway serves, as before"):
+        roll_out(NEW, context)
+
+    assert not world.proxy.up
+    assert world.gateways.there == {}
+    assert Store(context.folder).proven() == ()
+
+
+@pytest.mark.usefixtures("_late_fault")
+def test_late_with_a_gateway_that_cannot_start(context: RouteContext, world: World) -> None:
+    """A proxy that ran before runs on, and leads where it led."""
+    first = roll_out(OLD, context)
+    before = world.proxy.target
+    world.gateways.kill(first.generation)
+    world.gateways.unloadable = {first.config}
+    with pytest.raises(RouteError, match="no gateway serves, as before"):
+        roll_out(NEW, context)
+
+    assert world.proxy.up
+    assert world.proxy.target == before
+
+
+def test_green_that_does_not_end(context: RouteContext, world: World) -> None:
+    """What could not be undone is said, and done by the next run."""
+    first = roll_out(OLD, context)
+    world.unreached = {B}
+    world.gateways.stuck = _Everything()
     with pytest.raises(RouteError) as caught:
         roll_out(NEW, context)
 
-    old, new = digest(render(OLD))[:8], digest(render(NEW))[:8]
-    assert caught.value.what == f"the gateway did not take config {new} within 0.3 s (it serves {old})"
-    assert in_use(context, world, OLD)
+    assert caught.value.intact == f"the config in use (sha256 {first.config_hash[:8]}) serves as before"
+    assert caught.value.then == "start the run again, which repairs that"
+    assert (context.folder / "rollout.json").exists()
+
+    world.gateways.stuck, world.unreached = set(), set()
+    assert settled(world, roll_out(NEW, context).config)
 
 
-def test_stopped(context: RouteContext, world: World) -> None:
-    """A run that is asked to stop leaves the old config in use."""
+def test_interrupted(context: RouteContext, world: World) -> None:
+    """Ctrl-C in the middle undoes what was done, and goes on up."""
+    first = roll_out(OLD, context)
+
+    def sleep(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        roll_out(NEW, replace(context, sleep=sleep))
+
+    assert settled(world, first.config)
+    assert configs(world.root, "rejected") == []
+
+
+def test_hand_written_part(context: RouteContext, world: World) -> None:
+    """The operator's own tables are in the config as they stand."""
+    hand = hand_written(world)
+    route = roll_out(OLD, replace(context, hand=hand))
+
+    assert route.config.startswith(hand.read_text())
+    assert "[functions.chat]" in route.config
+
+
+def test_hand_written_part_changes_meanwhile(context: RouteContext, world: World) -> None:
+    """A file that changes between its reading and the switch is refused, and the next run takes it."""
+    first = roll_out(OLD, context)
+    hand = hand_written(world)
+
+    def check(_path: Path) -> None:
+        hand.write_text("# other\n")
+
+    changing = replace(context, hand=hand, check=check)
+    with pytest.raises(RouteError, match="changed while it was merged; the config in use") as caught:
+        roll_out(OLD, changing)
+
+    assert caught.value.what == f"{hand} changed while it was merged"
+    assert settled(world, first.config)
+    assert roll_out(OLD, replace(context, hand=hand)).config.startswith("# other\n")
+
+
+@pytest.mark.parametrize("text", ["[models\n", "[functions.chat]\ntype = 'chat'\n"])
+def test_hand_written_part_is_wrong(text: str, context: RouteContext, world: World) -> None:
+    """A broken file, or one with a name of ours, is refused by its name and with the line."""
+    first = roll_out(OLD, context)
+    hand = hand_written(world, text)
+    with pytest.raises(RouteError) as caught:
+        roll_out(OLD, replace(context, hand=hand))
+
+    assert str(hand) in caught.value.what
+    assert "line 1" in caught.value.what
+    assert settled(world, first.config)
+
+
+def test_a_named_file_changes(context: RouteContext, world: World) -> None:
+    """A prompt that the operator's config names is part of it: another prompt is another generation."""
+    hand = hand_written(world, PROMPTED)
+    prompt = hand.parent / "system.minijinja"
+    prompt.write_text("be brief")
+    own = replace(context, hand=hand)
+    first, again = roll_out(OLD, own), roll_out(OLD, own)
+    prompt.write_text("be long")
+    second = roll_out(OLD, own)
+
+    assert (again.change.kind, again.generation) == ("keep", first.generation)
+    assert second.change.reason.startswith("a file that config sha256")
+    copy = Store(context.folder).generation(second.generation).folder / "system.minijinja"
+    assert copy.read_text() == "be long"
+    assert settled(world, first.config)
+
+
+def test_services_file(context: RouteContext, world: World) -> None:
+    """The operator's own lines, the mode and a link of pmoves.env stay; ours are put in, and put in once."""
+    target = world.root / "real.env"
+    target.write_text("MINE=1\r\n")
+    target.chmod(0o600)
+    (world.root / "pmoves.env").symlink_to(target)
+    route = roll_out(OLD, context)
+    first = target.read_bytes()
     roll_out(OLD, context)
-    stop = threading.Event()
-    stop.set()
-    world.deaf = 1
-    with pytest.raises(StoppedError):
-        roll_out(NEW, with_(context, stop=stop))
 
-    assert in_use(context, world, OLD)
-
-
-def test_restarted_meanwhile(context: RouteContext, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A gateway that dies instead of taking the signal comes back with the new config."""
-    roll_out(OLD, context)
-
-    def die(name: str, signal: str) -> None:
-        world.did.append(f"{signal} {name}")
-        world.start(process.process_spec(ConfigFolder(context.folder).in_use, 3030, "python"))
-        raise OSError("no such process")
-
-    monkeypatch.setattr(world, "signal", die)
-    roll_out(NEW, context)
-
-    assert in_use(context, world, NEW)
+    assert first == target.read_bytes()
+    assert first.startswith(b"MINE=1\r\n")
+    assert all(name.encode() in first for name, _ in route.environment)
+    assert (world.root / "pmoves.env").is_symlink()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
-def crash_at(step: int, monkeypatch: pytest.MonkeyPatch, world: World) -> None:
-    """Let the power go instead of the given effect, counted from 0."""
-    left = step
-
-    def guarded(effect: Callable[..., None]) -> Callable[..., None]:
-        def run(*args: object, **kwargs: object) -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise CrashError
-            effect(*args, **kwargs)
-
-        return run
-
-    monkeypatch.setattr(folder, "_write", guarded(folder._write))
-    monkeypatch.setattr(world, "signal", guarded(world.signal))
-    monkeypatch.setattr(ConfigFolder, "settle", guarded(ConfigFolder.settle))
-
-
-@pytest.mark.parametrize("step", range(5))
-def test_crash_is_repaired(
-    step: int, context: RouteContext, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever effect a crash comes before, the next run ends where the first would have."""
-    roll_out(OLD, context)
-    with monkeypatch.context() as patch:
-        crash_at(step, patch, world)
-        with pytest.raises(CrashError):
-            roll_out(NEW, context)
-    roll_out(NEW, context)
-
-    assert in_use(context, world, NEW)
-    assert roll_out(NEW, context).change.kind == "keep"
-
-
-@pytest.mark.parametrize("step", range(5))
-def test_crash_forgets_nothing(
-    step: int, context: RouteContext, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever effect a crash comes before, a run that fails after it goes back to the last good config."""
-    roll_out(OLD, context)
-    with monkeypatch.context() as patch:
-        crash_at(step, patch, world)
-        with pytest.raises(CrashError):
-            roll_out(NEW, context)
-    world.failing = {B}
-    with pytest.raises(ProvisionError):
+def test_services_file_clash(context: RouteContext, world: World) -> None:
+    """A name that the operator has in pmoves.env is refused before anything starts."""
+    first = roll_out(order("a"), context)
+    name = first.environment[0][0]
+    mine = f"{name}=mine\n"
+    (world.root / "pmoves.env").write_text(mine)
+    with pytest.raises(RouteError, match=name):
         roll_out(NEW, context)
 
-    assert in_use(context, world, OLD)
+    assert (world.root / "pmoves.env").read_text() == mine
+    assert settled(world, first.config)
 
 
-@pytest.mark.parametrize("step", range(4))
-def test_crash_of_a_restart(
-    step: int, context: RouteContext, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A crash while a proven config is started again does not make it look unproven."""
-    roll_out(OLD, context)
+def test_rollback(context: RouteContext, world: World) -> None:
+    """An earlier record's config comes into use as it was."""
+    first = roll_out(OLD, context)
     roll_out(NEW, context)
-    world.kill()
-    with monkeypatch.context() as patch:
-        crash_at(step, patch, world)
-        with pytest.raises(CrashError):
-            roll_out(NEW, context)
-    world.failing = {B}
-    with pytest.raises(ProvisionError):
-        roll_out(NEW, context)
+    back = roll_out(replace(OLD, text=first.config), context)
 
-    assert ConfigFolder(context.folder).text() == render(NEW)
-    assert rejected(context) == []
+    assert back.config == first.config
+    assert settled(world, first.config)
 
 
-def test_rejected_are_few(context: RouteContext) -> None:
-    """Only the newest five rejected configs are kept."""
+def test_rollback_past_a_broken_file(context: RouteContext, world: World) -> None:
+    """The operator's own file of today is no part of an earlier config, but what that one names is."""
+    hand = hand_written(world, PROMPTED)
+    (hand.parent / "system.minijinja").write_text("be brief")
+    own = replace(context, hand=hand)
+    first = roll_out(OLD, own)
+    hand.write_text("# nothing\n")
+    roll_out(OLD, own)
+    hand.write_text("[broken")
+    (hand.parent / "system.minijinja").unlink()
+    back = roll_out(replace(OLD, text=first.config), own)
+
+    copy = Store(context.folder).generation(back.generation).folder / "system.minijinja"
+    assert back.config == first.config
+    assert copy.read_text() == "be brief"
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_rollback_to_a_server_that_is_gone(context: RouteContext, world: World, *, marked: bool) -> None:
+    """An earlier config whose server is not there any more is refused, also one without a block of ours."""
+    first = roll_out(OLD, context)
+    second = roll_out(order("b"), context)
+    text = (
+        first.config
+        if marked
+        else "".join(
+            line for line in first.config.splitlines(keepends=True) if "pmoves-provisioner" not in line
+        )
+    )
+    with pytest.raises(RouteError) as caught:
+        roll_out(replace(order("a"), text=text), context)
+
+    assert caught.value.what == (
+        "the earlier config has talker at http://127.0.0.1:8102/v1/, and no verified server is there now"
+    )
+    assert settled(world, second.config)
+
+
+def test_rejected_are_few(context: RouteContext, world: World) -> None:
+    """Only the newest five rejected configs are kept, and as many configs in use as was said."""
     for number in range(7):
         with pytest.raises(RouteError):
-            roll_out((verified_server(f"m{number}"),), with_(context, check=reject))
+            roll_out(order(f"m{number}"), replace(context, check=reject))
+    for number in range(5):
+        roll_out(order(f"m{number}"), replace(context, keep=2))
 
-    assert rejected(context) == [render((verified_server(f"m{number}"),)) for number in range(2, 7)]
+    assert [f"m{number}" in text for number, text in enumerate(configs(world.root, "rejected"), 2)] == [
+        True
+    ] * 5
+    assert len(configs(world.root, "generations")) == 2
+    assert len(generations.generations(context.folder)) == 2
+
+
+def test_earlier_version(context: RouteContext, world: World) -> None:
+    """The gateway of an earlier version ends once one with its config is up, right before the switch."""
+    old = LabOld(world.effects)
+    context.folder.mkdir()
+    (context.folder / "tensorzero.toml").write_text("# old\n")
+    (context.folder / "previous.toml").write_text("# older\n")
+    route = roll_out(OLD, replace(context, old=old, taken=lambda _: old.up))
+
+    log = world.effects.log
+    points = [place for place, one in enumerate(log) if one.startswith("point ")]
+    assert log[points[0] - 1] == "stop the old gateway"
+    assert log[points[0] - 2].startswith("started ")
+    assert settled(world, route.config)
+    assert "-# old" in route.diff
+    assert not list(context.folder.glob("*.toml"))
+
+
+def test_earlier_version_that_does_not_start_anew(context: RouteContext, world: World) -> None:
+    """It serves on its port until the new config is right."""
+    old = LabOld(world.effects)
+    context.folder.mkdir()
+    (context.folder / "tensorzero.toml").write_text("# old\n")
+    world.gateways.unloadable = {"# old\n"}
+    with pytest.raises(RouteError) as caught:
+        roll_out(OLD, replace(context, old=old, check=reject))
+    assert caught.value.intact == "the gateway of the earlier version serves as before"
+    assert old.up
+    route = roll_out(OLD, replace(context, old=old))
+
+    assert settled(world, route.config)
+    assert not old.up
+
+
+def test_keys_change(context: RouteContext, world: World) -> None:
+    """Another value of a key is another gateway with the same config; a key is nowhere but in its file."""
+    hand = hand_written(
+        world,
+        '[models.big]\nrouting = ["cloud"]\n[models.big.providers.cloud]\ntype = "openai"\nmodel_name = "x"\n'
+        'api_base = "https://cloud.example/v1/"\napi_key_location = "env::MY_KEY"\n',
+    )
+    world.gateways.needs = {"MY_KEY"}
+    own = replace(context, hand=hand, keys={"MY_KEY": "s3cretvalue"})
+    first, again = roll_out(OLD, own), roll_out(OLD, own)
+    second = roll_out(OLD, replace(own, keys={"MY_KEY": "othervalue"}))
+
+    assert (first.change.kind, again.change.kind, second.change.kind) == ("create", "keep", "replace")
+    assert second.change.reason.startswith("the keys of providers changed")
+    holders = [path for path in world.root.rglob("*") if path.is_file() and b"value" in path.read_bytes()]
+    assert [path.name for path in holders] == [f"{second.generation}.env"]
+    assert stat.S_IMODE(holders[0].stat().st_mode) == 0o600
+    assert "s3cret" not in repr(own)
+    assert "value" not in repr(second)
 
 
 def test_it_tells(context: RouteContext) -> None:
     """Who watches is told what is done, and why."""
     events: list[Event] = []
-    roll_out(OLD, with_(context, sink=events.append))
+    route = roll_out(OLD, replace(context, sink=events.append))
 
-    short = digest(render(OLD))[:8]
+    short = route.config_hash[:8]
     assert [(event.stage, event.message) for event in events] == [
-        ("route", f"create: the process does not exist; it is to serve config sha256 {short}"),
+        ("route", f"create: there is no gateway; one is to serve config sha256 {short}"),
         ("route", f"config sha256 {short} is valid"),
+        ("route", f"requests go to {route.generation} now"),
     ]

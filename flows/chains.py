@@ -2,7 +2,8 @@
 
     image of a server ─┐
     prepare (Ollama) ──┴→ pull → serve → verify ─┐
-                          pull → serve → verify ─┴→ promote ─→ route
+                          pull → serve → verify ─┴→ promote ─┐
+    the gateway's image, where it is to be a container ──────┴→ route
 
 A server starts when its own weights are whole, and is verified when it answers, while others still download.
 What takes turns in one server's memory is verified in turns.
@@ -10,19 +11,24 @@ What takes turns in one server's memory is verified in turns.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar, cast
 
+from prefect import task
+from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from flows import verifying, weights
 from flows.host_run import HostRun
 from flows.planning import past
-from tasks.contracts import Plan, PlannedModel, PulledModel, Route, VerifiedServer
+from flows.routing import Chosen
+from tasks.contracts import Plan, PlannedModel, PulledModel, Route, Stage, VerifiedServer
 from tasks.errors import StoppedError
 from tasks.pull.ollama.pull import Server
 from tasks.pull.sources.job import PullContext
 from tasks.pull.task import pull
-from tasks.route.process import RouteContext
+from tasks.route.context import NAME, Order, RouteContext
 from tasks.route.task import route
 from tasks.serve.apply import ServeContext, pulls_itself
 from tasks.serve.task import image, prepare, promote, serve
@@ -36,12 +42,17 @@ def later(future: PrefectFuture[Record]) -> Record:
     return cast("Record", future)
 
 
+@task(name="gateway", task_run_name="prepare-gateway", cache_policy=NO_CACHE)
+def choose(make: Callable[[], Chosen], timed: Callable[[Stage, str], AbstractContextManager[None]]) -> Chosen:
+    """Run `routing.chosen` as a Prefect task."""
+    with timed("set-up", NAME):
+        return make()
+
+
 class Chains:
     """The tasks of one run. Futures are kept in the order in which they were begun."""
 
-    def __init__(
-        self, run: HostRun, plan: Plan, *, fetching: PullContext, serving: ServeContext, routing: RouteContext
-    ) -> None:
+    def __init__(self, run: HostRun, plan: Plan, *, fetching: PullContext, serving: ServeContext) -> None:
         self.pulled: list[PrefectFuture[PulledModel]] = []
         self.promoted: list[PrefectFuture[tuple[VerifiedServer, ...]]] = []
         self.futures: list[PrefectFuture[Any]] = []
@@ -49,7 +60,6 @@ class Chains:
         self._plan = plan
         self._fetching = fetching
         self._serving = serving
-        self._routing = routing
         self._http = serving.http
         self._records = past(run.settings)
 
@@ -132,9 +142,13 @@ class Chains:
     def _own(self, model: PlannedModel) -> bool:
         return self._serving.containers is not None and not model.external
 
-    def route(self, verified: tuple[VerifiedServer, ...]) -> PrefectFuture[Route]:
+    def gateway(self, make: Callable[[], Chosen]) -> PrefectFuture[Chosen]:
+        """Begin to get what gateways are made of; models need not wait for it, and it not for them."""
+        return self._kept(choose.submit(make, self._run.timed))
+
+    def route(self, order: Order, ctx: RouteContext) -> PrefectFuture[Route]:
         """Begin the gateway's task."""
-        return self._kept(route.submit(verified, self._routing, self._run.timed))
+        return self._kept(route.submit(order, ctx, self._run.timed))
 
     def failure(self) -> Exception | None:
         """Return why a task failed, the first in the order of the chains; what only was stopped comes last.

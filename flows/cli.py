@@ -1,7 +1,7 @@
 """`pmoves …`: data to standard output, hints and progress to standard error.
 
 Exit codes: 0 done, 1 internal error, 2 wrong request or file, 3 refused by this host, 4 another run holds the
-host, 5 a stage failed, 130 stopped. Prefect is imported by `provision` and `worker` alone.
+host, 5 a stage failed, 130 stopped. Prefect is imported by `provision`, `rollback` and `worker` alone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -34,6 +35,7 @@ from flows.cli_plan import (
     show,
 )
 from flows.cli_profile import profiles
+from flows.cli_routes import rollback, routes
 from flows.cli_weights import (
     From,
     LimitRate,
@@ -91,6 +93,8 @@ def doctor(
         hint(f"{capture} holds this look; it can be attached to a report, or put into tests/cases/hosts/.")
 
 
+app.command()(routes)
+app.command()(rollback)
 app.command()(plan)
 app.command()(models)
 app.command()(pull)
@@ -129,7 +133,9 @@ def provision(  # noqa: PLR0913  # its options
 
     settings = load()
     record = run_here(settings, wants, wait_minutes=wait, quiet=as_json)
-    out(record, lambda: report.format_run(record, settings.prefect_ui_url), as_json=as_json)
+    guarded = bool(settings.gateway.token_sha256)
+    text = partial(report.format_run, record, settings.prefect_ui_url, guarded=guarded)
+    out(record, text, as_json=as_json)
     hint("Next: pmoves status")
 
 

@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 
 from flows import timeline_svg
+from flows.evidence_routes import TIER_HEAD, gateway_parts, tier_rows
 from flows.evidence_servers import image_lines, lie_rows
 from flows.evidence_text import escape, fenced
 from flows.picture import title
@@ -120,7 +121,14 @@ def _measured(record: RunRecord) -> list[str]:
         parts += ["## Answers", "\n".join(answers)]
     if lines := image_lines(record):
         parts += ["## Images", "\n".join(f"- {escape(line)}" for line in lines)]
-    return [*parts, *_timeline(record)]
+    return [*parts, *_gateway(record), *_timeline(record)]
+
+
+def _gateway(record: RunRecord) -> list[str]:
+    if record.route is None:
+        return []
+    rows = tier_rows(record.route)
+    return ["## Gateway", *([markdown(TIER_HEAD, rows)] if rows else []), *gateway_parts(record.route)]
 
 
 def _timeline(record: RunRecord) -> list[str]:

@@ -9,6 +9,7 @@ from flows.picture import clean
 MARKUP = frozenset("|`[]*_~#\\")
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 """What colours a terminal, moves in it, or names its window."""
+BEGINS = re.compile(r"^(\d*)([-+=.)])")
 LONGEST_TAIL = 4000
 SHORTEST_FENCE = 3
 
@@ -23,16 +24,21 @@ def escape(text: str) -> str:
     return "".join(f"\\{sign}" if sign in MARKUP else sign for sign in clean(text))
 
 
-def fenced(text: str) -> str:
-    """Write the end of a log as a block of code that its text cannot close; "" where there is none.
+def paragraph(text: str) -> str:
+    """Make text stay text where it begins a line: no rule, no list, no heading, no block of code."""
+    return BEGINS.sub(r"\1\\\2", escape(text).strip())
+
+
+def fenced(text: str, *, kind: str = "text", longest: int = LONGEST_TAIL) -> str:
+    """Write the end of a text as a block of code that it cannot close; "" where there is none.
 
     A fence ends only at one that is as long, so it is longer than any run of its sign in the text.
     """
     plain = ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
-    lines = [clean(line.expandtabs()) for line in plain[-LONGEST_TAIL:].split("\n")]
+    lines = [clean(line.expandtabs()) for line in plain[-longest:].split("\n")]
     body = "\n".join(lines).strip("\n")
     if not body.strip():
         return ""
     longest = max((len(run) for run in re.findall("`+", body)), default=0)
     fence = "`" * max(SHORTEST_FENCE, longest + 1)
-    return f"{fence}text\n{body}\n{fence}"
+    return f"{fence}{kind}\n{body}\n{fence}"

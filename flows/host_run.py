@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -21,18 +21,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from flows.servers import MODEL, front, process_ports
+from flows.servers import MODEL, front, gateway_programs
 from flows.settings import Settings
-from tasks.contracts import Change, Event, Outcome, Plan, RunRecord, Sink, Stage, Timing
+from tasks.contracts import Change, Event, Outcome, RunRecord, Sink, Stage, Timing
 from tasks.effects.containers import EngineError
 from tasks.effects.files import try_lock, write_atomic
-from tasks.effects.front.control import NAME as FRONT
 from tasks.effects.front.control import Backends
-from tasks.effects.network import listener
 from tasks.effects.supervisord import Supervisord
 from tasks.errors import (
     BusyError,
-    PortTakenError,
     ProvisionError,
     RefusedError,
     ServeError,
@@ -85,6 +82,7 @@ class HostRun:
         self._front = front(settings, self.supervisor)
         self._fronted: Backends = {}
         self.ledger: Ledger | None = None
+        self.revert: Callable[[], str] | None = None
 
     def __enter__(self) -> Self:
         if self._changes_host:
@@ -109,9 +107,12 @@ class HostRun:
                 self._end_new_servers()
             self._settle_containers(undo=error is not None)
             if changed_processes:
-                self.supervisor.restore(self._before, keep=CONTROL_PLANE)
+                keep = (*CONTROL_PLANE, *gateway_programs(self._before, self.supervisor.snapshot()))
+                self.supervisor.restore(self._before, keep=keep)
             if undo and self.ledger is None:
                 self._point_back()
+            if undo:
+                self._revert_gateway()
         finally:
             self._locks.close()
 
@@ -133,6 +134,14 @@ class HostRun:
                 self._front.restore(self._fronted)
         except ProvisionError as failure:
             self.say("record", "undo", f"the front could not be brought back ({failure})")
+
+    def _revert_gateway(self) -> None:
+        """Let the gateway lead to the servers of before, where it was switched in this run."""
+        try:
+            if self.revert is not None:
+                self.say("record", "undo", f"the gateway went back: {self.revert()}")
+        except (EngineError, ProvisionError, OSError) as failure:
+            self.say("record", "undo", f"the gateway could not be brought back ({failure})")
 
     def _settle_containers(self, *, undo: bool) -> None:
         """Undo what was done to containers, or make it final; neither keeps the rest from being done."""
@@ -262,26 +271,3 @@ def _holder(state: Path) -> str:
 def changed(changes: tuple[Change, ...]) -> bool:
     """Whether anything was done."""
     return any(change.kind != "keep" for change in changes)
-
-
-def refuse_foreign_ports(plan: Plan, settings: Settings, supervisor: Supervisord) -> None:
-    """Refuse, before byte one, a port that somebody else listens on.
-
-    Raises:
-        PortTakenError: a port of the plan is taken, and not by a process of ours.
-    """
-    ours = {name for name, state in supervisor.states().items() if state.running}
-    moving = {port for name, port in process_ports(supervisor.snapshot() or {}).items() if name in ours}
-    fronted = (
-        {one.port for one in front(settings, supervisor).backends().values()} if FRONT in ours else set()
-    )
-    wanted = [
-        (f"model-{one.model}", one.port, "PMOVES_MODEL_PORT") for one in plan.models if not one.external
-    ]
-    for name, port, variable in [*wanted, ("gateway", settings.gateway_port, "PMOVES_GATEWAY_PORT")]:
-        if name not in ours and port not in fronted | moving and listener(port):
-            raise PortTakenError(
-                f"port {port} on 127.0.0.1, planned for {name}, is taken by another program",
-                "nothing was downloaded or started",
-                f"free it (`ss -ltnp 'sport = :{port}'` shows who holds it) or set {variable}",
-            )

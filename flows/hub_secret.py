@@ -1,26 +1,82 @@
-"""The hub's token as a Prefect Secret block, for runs whose worker has none in its environment."""
+"""Secrets as Prefect Secret blocks, for runs whose worker has none in its environment.
+
+hf-token         the hub's token
+gateway-token    what clients of the gateway must send
+venice-api-key   a provider's key: the name of its variable (VENICE_API_KEY), in the way blocks are named
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from prefect.blocks.system import Secret
+from prefect.client.orchestration import get_client
 
 from flows.settings import Settings
+from flows.settings_keys import CLOUD_KEYS, digest_of, usable_keys
 
 BLOCK = "hf-token"
+GATEWAY = "gateway-token"
 
 
-def with_token(settings: Settings) -> Settings:
-    """Return the settings with the token of the Secret block, where the environment has none."""
-    return settings if settings.hub_token else replace(settings, hub_token=hub_token())
+def with_secrets(settings: Settings) -> Settings:
+    """Return the settings with what Secret blocks hold, where the environment has none.
+
+    Raises:
+        SettingsError: the gateway's token is none that could be sent or kept from guessing.
+    """
+    gateway = settings.gateway
+    there = {name for name, _ in gateway.keys}
+    missing = [name for name in CLOUD_KEYS.values() if name not in there]
+    blocks = {block_of(name): name for name in missing}
+    if not settings.hub_token:
+        blocks[BLOCK] = BLOCK
+    if not gateway.token_sha256:
+        blocks[GATEWAY] = GATEWAY
+    found = {blocks[block]: value for block, value in loaded(blocks).items()}
+    token, own = found.pop(BLOCK, None), found.pop(GATEWAY, "")
+    keys, bad = usable_keys(found)
+    return replace(
+        settings,
+        hub_token=settings.hub_token or token,
+        gateway=replace(
+            gateway,
+            token_sha256=gateway.token_sha256 or digest_of(own),
+            keys=(*gateway.keys, *keys),
+            bad_keys=(*gateway.bad_keys, *bad),
+        ),
+    )
 
 
-def hub_token() -> str | None:
-    """Return the token in the Secret block "hf-token"; None where there is no such block, or no server."""
+def block_of(variable: str) -> str:
+    """Return how the Secret block of a variable is called."""
+    return variable.lower().replace("_", "-")
+
+
+def secret_values(names: Iterable[str]) -> dict[str, str]:
+    """Return the values of variables that have a Secret block."""
+    blocks = {block_of(name): name for name in names}
+    return {blocks[block]: value for block, value in loaded(blocks).items()}
+
+
+def loaded(blocks: Iterable[str]) -> dict[str, str]:
+    """Return what the Secret blocks of these names hold; nothing of those that are not there.
+
+    Without a server there are none. One question tells which there are, for each that is missing costs one.
+    """
+    wanted = set(blocks)
     try:
-        block = Secret.load(BLOCK)
-    except Exception:  # noqa: BLE001  # Prefect raises ValueError, HTTP errors and more; no token is no error
-        return None
-    text = block.get() if isinstance(block, Secret) else None
-    return text.strip() or None if isinstance(text, str) else None
+        with get_client(sync_client=True) as client:
+            found = client.read_block_documents_by_type("secret", include_secrets=False)
+        there = [one.name for one in found if one.name in wanted]
+        values = {name: _value(name) for name in there if name is not None}
+    except Exception:  # noqa: BLE001  # Prefect raises ValueError, HTTP errors and more; no secret is no error
+        return {}
+    return {name: value for name, value in values.items() if value}
+
+
+def _value(name: str) -> str:
+    block = Secret.load(name)
+    value = block.get() if isinstance(block, Secret) else None
+    return value.strip() if isinstance(value, str) else ""

@@ -10,10 +10,12 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import cast
 
+from flows import routing
 from flows.control_plane import (
     POOL,
     SERVER,
@@ -23,9 +25,13 @@ from flows.control_plane import (
     project_folder,
     worker_spec,
 )
-from flows.host_run import command_lock, refuse_foreign_ports, refuse_unwritable
+from flows.host_run import command_lock, refuse_unwritable
 from flows.planning import past, planned, where
+from flows.ports import refuse_foreign_ports
+from flows.rollback_choice import choose
+from flows.servers import gateway_programs
 from flows.settings import Settings, apply_to_libraries
+from flows.settings_gateway import refuse_unusable
 from flows.wants import Wants
 from flows.watch import watching
 from tasks import catalogue
@@ -35,6 +41,7 @@ from tasks.effects.http import Httpx
 from tasks.effects.processes import spec_hash
 from tasks.effects.supervisord import Supervisord
 from tasks.errors import ControlPlaneError
+from tasks.record import history
 
 DEPLOY_TIMEOUT_S = 180
 AFTER = "start this command again when that one is done"
@@ -42,30 +49,11 @@ AFTER = "start this command again when that one is done"
 
 def run_here(settings: Settings, wants: Wants, *, wait_minutes: int, quiet: bool) -> RunRecord:
     """Run the flow `provision` in this process."""
-    catalogue.load(settings.profiles)
-    refuse_unwritable(settings.state)
-    apply_to_libraries(settings)
-    supervisor = Supervisord(settings.state)
-    alone = command_lock(settings.state, "pmoves provision", wait_s=60 * wait_minutes)
-    with alone, watching(quiet=quiet) as sink, _undone_when_interrupted(supervisor):
-        supervisor.recover()
-        with Httpx() as http:
-            if not answers(settings, http):
-                refuse_early(settings, supervisor, wants)
-            ensure_server(settings, supervisor, http=http, sink=sink, stop=threading.Event())
-        return _run(wants, wait_minutes=wait_minutes)
 
+    def run() -> object:
+        from flows.provision import provision  # noqa: PLC0415  # Prefect reads its settings at import
 
-def _run(wants: Wants, *, wait_minutes: int) -> RunRecord:
-    # Prefect reads its settings at import.
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: PLC0415
-
-    from flows.provision import provision  # noqa: PLC0415
-
-    # A sync flow waits up to 1 s for its heartbeat thread; whoever types a command sees it end anyway.
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        # A flow that ends in a failed state raises its error here.
-        record = provision(
+        return provision(
             profile=wants.profile,
             strict=wants.strict,
             accept_risk=wants.accept_risk,
@@ -77,14 +65,70 @@ def _run(wants: Wants, *, wait_minutes: int) -> RunRecord:
             verify=wants.verify,
             wait_minutes=wait_minutes,
         )
-        return cast("RunRecord", record)
+
+    catalogue.load(settings.profiles)
+    waits = _Waits("pmoves provision", 60.0 * wait_minutes, quiet=quiet)
+    return _alone(settings, waits, run, early=lambda supervisor: refuse_early(settings, supervisor, wants))
+
+
+def roll_back_here(
+    settings: Settings, to: str, *, dry_run: bool, wait_minutes: int, quiet: bool
+) -> RunRecord:
+    """Run the flow `rollback` in this process."""
+
+    def run() -> object:
+        from flows.rollback import rollback  # noqa: PLC0415  # Prefect reads its settings at import
+
+        return rollback(to=to, dry_run=dry_run, wait_minutes=wait_minutes)
+
+    choose(history.read(history.journal(settings.state, settings.host)), to, settings.host)
+    waits = _Waits("pmoves rollback", 60.0 * wait_minutes, quiet=quiet)
+    return _alone(settings, waits, run, early=lambda _: refuse_unusable(settings.gateway))
+
+
+@dataclass(frozen=True, slots=True)
+class _Waits:
+    """How long a command waits for another run, and whether it is silent."""
+
+    command: str
+    wait_s: float
+    quiet: bool
+
+
+def _alone(
+    settings: Settings, waits: _Waits, run: Callable[[], object], *, early: Callable[[Supervisord], None]
+) -> RunRecord:
+    """Hold the host, bring the Prefect server up and run a flow; `early` refuses before the server starts."""
+    refuse_unwritable(settings.state)
+    apply_to_libraries(settings)
+    supervisor = Supervisord(settings.state)
+    alone = command_lock(settings.state, waits.command, wait_s=waits.wait_s)
+    with alone, watching(quiet=waits.quiet) as sink, _undone_when_interrupted(supervisor):
+        supervisor.recover()
+        with Httpx() as http:
+            if not answers(settings, http):
+                early(supervisor)
+            ensure_server(settings, supervisor, http=http, sink=sink, stop=threading.Event())
+        return _run(run)
+
+
+def _run(run: Callable[[], object]) -> RunRecord:
+    # Prefect reads its settings at import.
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: PLC0415
+
+    # A sync flow waits up to 1 s for its heartbeat thread; whoever types a command sees it end anyway.
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        # A flow that ends in a failed state raises its error here.
+        return cast("RunRecord", run())
 
 
 def refuse_early(settings: Settings, supervisor: Supervisord, wants: Wants) -> None:
     """Refuse what the run would refuse, before a server is started for it."""
     refuse_unwritable(settings.store)
-    plan = planned(settings, look(where(settings)), wants, records=past(settings))
+    facts = look(where(settings))
+    plan = planned(settings, facts, wants, records=past(settings))
     refuse_foreign_ports(plan, settings, supervisor)
+    routing.refuse_early(settings, facts, plan, supervisor)
 
 
 @contextmanager
@@ -93,7 +137,7 @@ def _undone_when_interrupted(supervisor: Supervisord) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        supervisor.restore(before)
+        supervisor.restore(before, keep=gateway_programs(before, supervisor.snapshot()))
         raise
 
 

@@ -9,22 +9,19 @@ verified as soon as its server answers; only the gateway waits for all.
 from __future__ import annotations
 
 import contextlib
-import sys
-from dataclasses import replace
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
-from flows import servers, weights
+from flows import routing, weights
 from flows import settings as settings_module
-from flows.chains import Chains
-from flows.evidence import markdown_run
-from flows.host_run import HostRun, refuse_foreign_ports
-from flows.hub_secret import with_token
+from flows.host_run import HostRun
+from flows.hub_secret import with_secrets
+from flows.line import Goal, begin, bring_up, resolved, with_pins
 from flows.planning import past, planned, where
+from flows.ports import refuse_foreign_ports
 from flows.progress import ProgressArtifact
 from flows.run_form import (
     AcceptRisk,
@@ -40,31 +37,12 @@ from flows.run_form import (
     WaitMinutes,
     WeightsFrom,
 )
-from flows.run_record import Seen, journal_of, record_of
-from flows.settings import Settings
+from flows.run_record import Seen, end, keep, refuse_other_host
 from flows.wants import Wants
-from flows.watch import WATCHER, both, to_log
-from tasks.contracts import (
-    Change,
-    HostFacts,
-    Plan,
-    PulledModel,
-    RunRecord,
-)
+from tasks.contracts import RunRecord
 from tasks.detect.task import detect
-from tasks.effects.http import Http, Httpx
-from tasks.errors import ProvisionError, WrongHostError
+from tasks.errors import ProvisionError
 from tasks.plan.request import AUTO
-from tasks.pull.resolve.verdict import demands, require
-from tasks.pull.sources.job import PullContext
-from tasks.pull.task import resolve
-from tasks.record import history
-from tasks.record.task import record as publish
-from tasks.route.process import RouteContext
-from tasks.serve.apply import recover, remove_unplanned
-
-PATIENCE_S = 30.0
-"""How long a run that was stopped waits for its own threads before it undoes what they did."""
 
 
 def run_name() -> str:
@@ -110,28 +88,24 @@ def provision(  # noqa: PLR0913, PLR0917  # a run form's parameters
         verify: Read every byte of the weights again, also of those that were verified before.
         wait_minutes: How many minutes to wait for another run on this host; 0 refuses at once.
     """
-    settings = with_token(settings_module.load())
-    watcher, log = WATCHER.get(), to_log(get_run_logger())
-    artifact = ProgressArtifact(settings.host)
-    sink = both(both(watcher, log) if watcher else log, artifact)
-    run = HostRun(settings, sink, wait_s=60 * wait_minutes, changes_host=not dry_run)
+    settings = with_secrets(settings_module.load())
+    run, artifact = begin(settings, wait_minutes=wait_minutes, changes_host=not dry_run)
     seen = Seen()
     wants = Wants(
         profile, strict, accept_risk, tuple(overrides or ()), vram, ram, limit_rate, weights_from, verify
     )
     try:
         with run:
-            _refuse_other_host(host, settings)
+            refuse_other_host(host, settings)
             _line(run, seen, wants, artifact, dry_run=dry_run)
     except ProvisionError as error:
-        _keep(run, seen, error, profile)
+        keep(run, seen, error, profile)
         # A returned state shows the sentence alone, where a raised error shows two tracebacks.
         return Failed(message=str(error), data=error)
     except BaseException as error:
-        _keep(run, seen, error, profile)
+        keep(run, seen, error, profile)
         raise
-    made = record_of(run, seen, None, profile, dry_run=dry_run)
-    return publish(made, journal_of(settings, dry_run=dry_run), markdown_run(made))
+    return end(run, seen, profile, dry_run=dry_run)
 
 
 def _line(run: HostRun, seen: Seen, wants: Wants, artifact: ProgressArtifact, *, dry_run: bool) -> None:
@@ -144,6 +118,7 @@ def _line(run: HostRun, seen: Seen, wants: Wants, artifact: ProgressArtifact, *,
     if dry_run:
         return
     refuse_foreign_ports(plan, run.settings, run.supervisor)
+    routing.refuse_early(run.settings, facts, plan, run.supervisor)
     fetching = weights.context(
         run.settings,
         wants,
@@ -152,99 +127,6 @@ def _line(run: HostRun, seen: Seen, wants: Wants, artifact: ProgressArtifact, *,
         sink=run.sink,
         stop=run.stop,
     )
-    seen.plan = plan = _resolved(run, plan, wants, fetching)
+    seen.plan = plan = with_pins(plan, resolved(run, plan, weights.pins(run.settings, wants), fetching))
     with artifact if plan.download_bytes else contextlib.nullcontext():
-        _bring_up(run, seen, facts, plan, fetching)
-
-
-def _resolved(run: HostRun, plan: Plan, wants: Wants, fetching: PullContext) -> Plan:
-    """Pin what the plan wants, and hold the whole against the disks, before byte one."""
-    with run.timed("plan", "pins"):
-        own = any(one.runtime == "ollama" and one.image is not None for one in plan.servers)
-        pins, places = weights.pins(run.settings, wants), weights.places(run.settings, own=own)
-        found = resolve(plan.models, pins, places, fetching)
-        require(demands(found))
-        pins.save()
-    models = tuple(one.planned for one in found)
-    return replace(plan, models=models, download_bytes=sum(one.download_bytes for one in models))
-
-
-def _bring_up(run: HostRun, seen: Seen, facts: HostFacts, plan: Plan, fetching: PullContext) -> None:
-    """Pull, serve and verify every model, each chain at its own pace; then route to all of them."""
-    http = Httpx()
-    found = servers.containers(
-        run.settings, facts, plan, supervisor=run.supervisor, run=run.run, sink=run.sink
-    )
-    if found is not None:
-        run.ledger, seen.died = found.ledger, found.died
-    serving = servers.context(
-        run.settings, run.supervisor, http, containers=found, stop=run.stop, sink=run.sink
-    )
-    recover(serving)
-    chains = Chains(run, plan, fetching=fetching, serving=serving, routing=_routing(run, http))
-    try:
-        chains.start()
-        seen.verified = tuple(one for future in chains.promoted for one in future.result())
-        seen.route = chains.route(seen.verified).result()
-    except BaseException as ended:
-        run.stop.set()
-        wait(chains.futures, timeout=PATIENCE_S)
-        if isinstance(ended, Exception) and (cause := chains.failure()) is not None:
-            raise cause from ended
-        raise
-    finally:
-        seen.pulled = _results(chains.pulled)
-    seen.changes = (
-        *(one.change for one in seen.pulled),
-        *dict.fromkeys(one.server.change for one in seen.verified),
-        seen.route.change,
-        *_remove_unplanned(run, plan),
-        *remove_unplanned(serving),
-    )
-
-
-def _routing(run: HostRun, http: Http) -> RouteContext:
-    return RouteContext(
-        supervisor=run.supervisor,
-        http=http,
-        python=sys.executable,
-        folder=run.settings.state / "gateway",
-        port=run.settings.gateway_port,
-        stop=run.stop,
-        sink=run.sink,
-    )
-
-
-def _results(futures: list[PrefectFuture[PulledModel]]) -> tuple[PulledModel, ...]:
-    """Return what was pulled, also when something later failed."""
-    return tuple(future.result() for future in futures if future.state.is_completed())
-
-
-def _remove_unplanned(run: HostRun, plan: Plan) -> tuple[Change, ...]:
-    """Stop processes that an earlier plan wanted and this one does not; the gateway left them already."""
-    wanted = {f"model-{one.model}" for one in plan.models if one.runtime == "embedded"}
-    there = {name for name in run.supervisor.states() if name.startswith(servers.MODEL)}
-    # One that was in a container's way was ended already.
-    extra = sorted((there | run.servers_before) - wanted)
-    for name in extra:
-        run.supervisor.stop(name)
-    return tuple(Change(f"process {name}", "remove", "the plan no longer has this model") for name in extra)
-
-
-def _refuse_other_host(host: str, settings: Settings) -> None:
-    if host and host != settings.host:
-        raise WrongHostError(
-            f"this run is for host {host} and was started on {settings.host}",
-            "nothing was changed",
-            f"start it on the queue {host}, or leave the host empty",
-        )
-
-
-def _keep(run: HostRun, seen: Seen, error: BaseException, wanted: str) -> None:
-    """Write down a run that failed; the failure itself must not be hidden by this."""
-    made = record_of(run, seen, error, wanted)
-    with contextlib.suppress(OSError):
-        history.append(history.journal(run.settings.state, run.settings.host), made)
-    if isinstance(error, Exception):
-        with contextlib.suppress(Exception):
-            publish(made, "", markdown_run(made))
+        bring_up(run, seen, Goal(facts, plan, fetching))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flows.measured import figure
 from flows.picture import clean
+from flows.report_curl import curl_line
 from flows.timeline import CHAIN, timeline, took
 from tasks.contracts import (
     Catalogue,
@@ -24,6 +25,7 @@ from tasks.contracts import (
 )
 from tasks.plan.match import Fit
 from tasks.record.history import History
+from tasks.route.proxy.contract import PROGRAM
 from tasks.wording import gib, listed, plural
 
 Rows = Sequence[Sequence[str]]
@@ -114,28 +116,13 @@ def _right(answers: Sequence[object]) -> str:
     return f"{right} of {len(answers)} right"
 
 
-CHAT = ("tensorzero::model_name::", "tensorzero::function_name::")
-
-
-def curl_line(route: Route) -> str:
-    """Return a command that asks the gateway, for chat where it has that; it works when pasted."""
-    chat = next((name for name in route.models if name.startswith(CHAT)), None)
-    path, model, asked = (
-        ("chat/completions", chat, '"messages": [{"role": "user", "content": "hello"}]')
-        if chat
-        else ("embeddings", route.models[0], '"input": "hello"')
-    )
-    body = f'{{"model": "{model}", {asked}}}'
-    return f"curl -s {route.base_url}/{path} -H 'content-type: application/json' -d '{body}'"
-
-
 def change_rows(changes: Iterable[Change]) -> Rows:
     """Return a row a resource."""
     return [(change.resource, change.kind, change.reason) for change in changes]
 
 
-def format_run(record: RunRecord, ui_url: str) -> str:
-    """Write what a run left behind; the last lines can be pasted."""
+def format_run(record: RunRecord, ui_url: str, *, guarded: bool = False) -> str:
+    """Write what a run left behind; the last lines can be pasted. A `guarded` gateway wants a token."""
     lines = [columns(("RESOURCE", "CHANGE", "WHY"), change_rows(record.changes)), ""]
     if record.verified or record.route:
         lines += [columns(SERVER_HEAD, server_rows(record.verified, record.route)), ""]
@@ -148,7 +135,7 @@ def format_run(record: RunRecord, ui_url: str) -> str:
     if record.flow_run:
         lines.append(f"Evidence: {ui_url}/runs/flow-run/{record.flow_run}")
     if record.route is not None and record.route.models:
-        lines += ["Try it:", f"  {curl_line(record.route)}"]
+        lines += ["Try it:", f"  {curl_line(record.route, guarded=guarded)}"]
     return "\n".join(lines)
 
 
@@ -158,13 +145,19 @@ def format_run(record: RunRecord, ui_url: str) -> str:
 def format_history(history: History, limit: int) -> str:
     """Write the newest runs, newest first."""
     rows = [
-        (one.run, one.started_at, one.plan.profile if one.plan else one.profile_wanted, one.outcome,
+        (one.run, one.started_at, _profile(one), one.outcome,
          f"{one.seconds:.1f} s", one.error or _did(one))
         for one in reversed(history.records[-limit:])
     ]  # fmt: skip
     table = columns(("RUN", "STARTED", "PROFILE", "OUTCOME", "TOOK", "WHAT"), rows)
     torn = f"\n{plural(history.unreadable, 'line')} could not be read" if history.unreadable else ""
     return table + torn
+
+
+def _profile(record: RunRecord) -> str:
+    """Return the profile that a run took; of a rollback, where it went."""
+    back = record.profile_wanted.startswith("rollback ")
+    return record.profile_wanted if back or record.plan is None else record.plan.profile
 
 
 def _did(record: RunRecord) -> str:
@@ -180,7 +173,16 @@ def addresses(record: RunRecord | None) -> dict[str, str]:
     containers = {
         one.server.container: one.server.base_url for one in record.verified if one.server.container
     }
-    return {**servers, **containers, record.route.process.name: record.route.base_url}
+    return {**servers, **containers, **_gateway_addresses(record.route)}
+
+
+def _gateway_addresses(route: Route) -> dict[str, str]:
+    """Return the public address at the proxy, and which gateway is behind it now."""
+    if not route.proxy:
+        return {route.process.name: route.base_url}
+    behind = f"behind {PROGRAM}"
+    names = {route.process.name: behind, **({route.container: behind} if route.container else {})}
+    return {**names, PROGRAM: route.base_url}
 
 
 def format_status(

@@ -33,3 +33,10 @@ LimitRate = Annotated[str, Field(pattern=RATE, json_schema_extra={"position": 8}
 WeightsFrom = Annotated[str, Field(json_schema_extra={"position": 9})]
 Verify = Annotated[bool, Field(json_schema_extra={"position": 10})]
 WaitMinutes = Annotated[int, Field(ge=0, le=1440, json_schema_extra={"position": 11})]
+
+# --- rollback ------------------------------------------------------------------------------------
+
+RollbackHost = Annotated[str, Field(pattern=f"^({HOST_PATTERN})?$", json_schema_extra={"position": 0})]
+BackTo = Annotated[str, Field(pattern=r"^[0-9a-z-]*$", json_schema_extra={"position": 1})]
+RollbackDryRun = Annotated[bool, Field(json_schema_extra={"position": 2})]
+RollbackWait = Annotated[int, Field(ge=0, le=1440, json_schema_extra={"position": 3})]

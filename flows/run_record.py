@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from prefect.runtime import flow_run
 
+from flows.evidence import markdown_run
 from flows.host_run import HostRun, changed
 from flows.settings import Settings
 from tasks.contracts import Change, HostFacts, Plan, PulledModel, Route, RunRecord, ServerLog, VerifiedServer
+from tasks.errors import WrongHostError
 from tasks.record import history
+from tasks.record.task import record as publish
 
 
 @dataclass
@@ -48,3 +52,33 @@ def record_of(
 def journal_of(settings: Settings, *, dry_run: bool) -> str:
     """Return where the run is written down; a dry run leaves no line."""
     return "" if dry_run else str(history.journal(settings.state, settings.host))
+
+
+def keep(run: HostRun, seen: Seen, error: BaseException, wanted: str) -> None:
+    """Write down a run that failed; the failure itself must not be hidden by this."""
+    made = record_of(run, seen, error, wanted)
+    with contextlib.suppress(OSError):
+        history.append(history.journal(run.settings.state, run.settings.host), made)
+    if isinstance(error, Exception):
+        with contextlib.suppress(Exception):
+            publish(made, "", markdown_run(made))
+
+
+def end(run: HostRun, seen: Seen, wanted: str, *, dry_run: bool = False) -> RunRecord:
+    """Write down a run that ended well, and return its record."""
+    made = record_of(run, seen, None, wanted, dry_run=dry_run)
+    return publish(made, journal_of(run.settings, dry_run=dry_run), markdown_run(made))
+
+
+def refuse_other_host(host: str, settings: Settings) -> None:
+    """Refuse to run anywhere but on the host that a run is for.
+
+    Raises:
+        WrongHostError: this is another one.
+    """
+    if host and host != settings.host:
+        raise WrongHostError(
+            f"this run is for host {host} and was started on {settings.host}",
+            "nothing was changed",
+            f"start it on the queue {host}, or leave the host empty",
+        )

@@ -34,6 +34,9 @@ from tasks.serve.wanted import Places
 MODEL = "model-"
 """What the names of processes that serve models begin with."""
 
+GATEWAY = ("gateway", "proxy")
+"""What the names of the programs begin with that are a rollout's to start and to end."""
+
 PORT = re.compile(r"--port (\d+)\b")
 
 
@@ -41,6 +44,16 @@ def process_ports(programs: Mapping[str, str]) -> dict[str, int]:
     """Return the ports of the processes that serve models, from what the supervisor is told of them."""
     found = {name: PORT.search(text) for name, text in programs.items() if name.startswith(MODEL)}
     return {name: int(match[1]) for name, match in found.items() if match is not None}
+
+
+def gateway_programs(before: Mapping[str, str] | None, now: Mapping[str, str] | None) -> tuple[str, ...]:
+    """Return the programs of proxy and gateways, which a host that had routes keeps as a rollout left them.
+
+    A rollout goes back by itself, and the proxy may lead to a gateway that was not there before. On a host
+    that had none, they go like all else that a failed run started.
+    """
+    had = any(name.startswith(GATEWAY) for name in before or ())
+    return tuple(name for name in {**(before or {}), **(now or {})} if had and name.startswith(GATEWAY))
 
 
 def process_ender(supervisor: Supervisord) -> Callable[[int], None]:
@@ -90,15 +103,19 @@ def containers(
     )
 
 
+def near(settings: Settings) -> bool:
+    """Tell whether the container engine is on this machine, by its address."""
+    address = urlsplit(settings.engine)
+    return address.scheme in {"unix", "npipe"} or address.hostname in LOOPBACK
+
+
 def _refuse_distant(settings: Settings, plan: Plan) -> None:
     """Refuse an engine on another machine: folders and ports of this one are not there.
 
     Raises:
         WrongHostError: the plan has containers, and the engine is not on this host.
     """
-    address = urlsplit(settings.engine)
-    near = address.scheme in {"unix", "npipe"} or address.hostname in LOOPBACK
-    if not near and any(one.image is not None for one in plan.servers):
+    if not near(settings) and any(one.image is not None for one in plan.servers):
         raise WrongHostError(
             f"DOCKER_HOST is {settings.engine}, an engine on another machine, which has neither the"
             " weights nor the ports of this one",

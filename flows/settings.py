@@ -17,8 +17,18 @@ OLLAMA_HOST, OLLAMA_MODELS                           as Ollama reads them
 SSL_CERT_FILE, REQUESTS_CA_BUNDLE                    certificates to trust
 DOCKER_HOST          the container engine            unix:///var/run/docker.sock
 PREFECT_API_URL      the Prefect server              http://127.0.0.1:4200/api
+PMOVES_CLOUD         what may go to a cloud          services: as the services say; off, or names of functions
+PMOVES_TENSORZERO_TOML  your own gateway config      none; ours is merged with a copy of it
+PMOVES_ENV_FILE      where pmoves.env is merged      <state>/pmoves.env
+PMOVES_GATEWAY       auto, wheel or container        auto: a container where an engine has the image
+PMOVES_PROXY         auto, haproxy or front          auto: HAProxy where it can be had
+PMOVES_GATEWAY_BIND  the address of the gateway      127.0.0.1; a wider one needs a token
+PMOVES_GATEWAY_TOKEN, PMOVES_GATEWAY_TOKEN_FILE      what clients must send; none. Only its sha256 is kept
+PMOVES_GATEWAY_CERTIFICATE  PEM with key, for TLS    none
+PMOVES_WATCH         seconds watched after a rollout 10
+PMOVES_KEYS_FILE     NAME=value lines with keys      none; what the environment has comes first
 VENICE_API_KEY, GROQ_API_KEY, TOGETHER_API_KEY, ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY
-                                                     whether a cloud could take over
+                                                     keys of clouds that the gateway may turn to
 HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY         in either case, as every download reads them
 """
 
@@ -27,11 +37,13 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from flows.settings_gateway import GatewaySettings, gateway
+from flows.settings_keys import values
 from flows.settings_servers import external, ollama_mode
 from flows.settings_weights import mirrors, ollama, ollama_models, several, token, url
 from tasks import catalogue
@@ -44,19 +56,10 @@ LAST_PORT = 65535
 PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"}
 PASSED_ON = re.compile(
     r"PIP_\w+|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(?i:(https?|all|no)_proxy)|OLLAMA_(HOST|MODELS)"
-    r"|PMOVES_(PROFILES|OLLAMA|EXTERNAL|MIRRORS|WEIGHTS_FROM|LIMIT_RATE)"
+    r"|PMOVES_(PROFILES|OLLAMA|EXTERNAL|MIRRORS|WEIGHTS_FROM|LIMIT_RATE|CLOUD|TENSORZERO_TOML|ENV_FILE"
+    r"|GATEWAY|PROXY|GATEWAY_BIND|GATEWAY_TOKEN_FILE|GATEWAY_CERTIFICATE|WATCH|KEYS_FILE)"
 )
-"""What a worker's runs need too, because they have no other environment. Tokens are not among it."""
-
-CLOUD_KEYS = {
-    "venice": "VENICE_API_KEY",
-    "groq": "GROQ_API_KEY",
-    "together": "TOGETHER_API_KEY",
-    "anthropic": "ANTHROPIC_API_KEY",
-    "openai": "OPENAI_API_KEY",
-    "gemini": "GEMINI_API_KEY",
-}
-"""Cloud providers, affordable ones first. Only whether there is a key is kept, never the key."""
+"""What a worker's runs need too, because they have no other environment. Tokens and keys are not among it."""
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -77,8 +80,8 @@ class Settings:
     prefect_api_url: str
     gateway_port: int
     model_port: int
+    gateway: GatewaySettings
     passed_on: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    cloud: tuple[str, ...] = ()
     proxies: tuple[Proxy, ...] = ()
     ollama: str = "http://127.0.0.1:11434"
     ollama_mode: OllamaMode = "auto"
@@ -91,6 +94,11 @@ class Settings:
     limit_rate: str = ""
     ca_file: str | None = None
     proxy_variables: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    @property
+    def cloud(self) -> tuple[str, ...]:
+        """The clouds that have a usable key, affordable ones first."""
+        return self.gateway.cloud
 
     @property
     def prefect_port(self) -> int:
@@ -117,11 +125,12 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     env = os.environ if environment is None else environment
     home = Path(env.get("HOME") or Path.home())
     hostname = socket.gethostname()
+    state = _state(env, home)
     return Settings(
         host=_host(env.get("PMOVES_HOST") or _simplified(hostname)),
         hostname=hostname,
         home=home,
-        state=_state(env, home),
+        state=state,
         store=_store(env, home),
         engine=env.get("DOCKER_HOST") or "unix:///var/run/docker.sock",
         hub=url(env, "HF_ENDPOINT", "https://huggingface.co"),
@@ -130,6 +139,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         prefect_api_url=_prefect_url(env),
         gateway_port=_port(env, "PMOVES_GATEWAY_PORT", 3030),
         model_port=_other_port(env, "PMOVES_MODEL_PORT", 7990, "PMOVES_GATEWAY_PORT", 3030),
+        gateway=gateway(env, state),
         passed_on=tuple((name, env[name]) for name in sorted(env) if PASSED_ON.fullmatch(name)),
         proxies=_proxies(env),
         ollama=ollama(env),
@@ -143,8 +153,18 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         limit_rate=env.get("PMOVES_LIMIT_RATE", ""),
         ca_file=env.get("SSL_CERT_FILE") or env.get("REQUESTS_CA_BUNDLE") or None,
         proxy_variables=tuple((name, env[name]) for name in sorted(env) if name.upper() in PROXIES),
-        cloud=tuple(name for name, key in CLOUD_KEYS.items() if _is_key(env.get(key, ""))),
     )
+
+
+def environment_values(names: Iterable[str], settings: Settings) -> dict[str, str]:
+    """Return what variables hold that a config names, from the environment or the file of keys.
+
+    Raises:
+        SettingsError: the file of keys cannot be read.
+    """
+    wanted = tuple(names)
+    found = values(wanted, os.environ, settings.gateway.keys_file)
+    return found | {name: key for name, key in settings.gateway.keys if name in wanted}
 
 
 def apply_to_libraries(settings: Settings) -> None:
@@ -222,11 +242,6 @@ def _port(env: Mapping[str, str], key: str, default: int) -> int:
             f"set a number from 1 to {LAST_PORT}, or leave it out for {default}",
         )
     return int(text)
-
-
-def _is_key(text: str) -> bool:
-    """Tell whether a text could be a key: not empty, and in one line."""
-    return bool(text.strip()) and not re.search(r"\s", text.strip())
 
 
 def _proxies(env: Mapping[str, str]) -> tuple[Proxy, ...]:

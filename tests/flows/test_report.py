@@ -28,6 +28,8 @@ from tasks.contracts import (
 )
 from tasks.detect.example import from_example
 from tasks.plan.choose import Request, make_plan
+from tasks.record.history import History
+from tests.lab import routes
 from tests.lab.bundles import ALL_OFFERS
 from tests.lab.hosts import make_host
 from tests.lab.verified import verified_server
@@ -48,6 +50,32 @@ def route() -> Route:
         change=Change("process gateway", "keep", "unchanged"),
         seconds=0.1,
     )
+
+
+def test_where_a_host_answers_that_has_a_proxy() -> None:
+    """The public address is the proxy's, as a process or a container; the gateway is behind it."""
+    served = replace(route(), process=replace(route().process, name="gateway-g1"), proxy="haproxy")
+    boxed = replace(served, container="pmoves-gateway-g1")
+
+    assert report.addresses(replace(record(), route=served)) == {
+        "gateway-g1": "behind gateway-proxy",
+        "gateway-proxy": "http://127.0.0.1:3030/openai/v1",
+    }
+    assert report.addresses(replace(record(), route=boxed))["pmoves-gateway-g1"] == "behind gateway-proxy"
+    assert report.addresses(replace(record(), route=route())) == {
+        "gateway": "http://127.0.0.1:3030/openai/v1"
+    }
+
+
+def test_a_rollback_is_named_by_where_it_went() -> None:
+    """Its plan has the profile of that time, which says nothing of it."""
+    back = replace(record(), profile_wanted="rollback to 20261125t100000z-aaaa", plan=routes.plan())
+    forth = replace(record(), plan=routes.plan())
+
+    lines = report.format_history(History((forth, back), 0), 5).splitlines()
+
+    assert "rollback to 20261125t100000z-aaaa" in lines[1]
+    assert "embedded" in lines[2]
 
 
 def record(error: str = "") -> RunRecord:
@@ -95,6 +123,15 @@ def test_the_curl_line_is_one_valid_command() -> None:
 
     assert "http://127.0.0.1:3030/openai/v1/embeddings" in words
     assert {"model": "tensorzero::embedding_model_name::mini", "input": "hello"} == json.loads(words[-1])
+
+
+def test_the_curl_line_has_the_token_where_one_is_wanted() -> None:
+    """From the shell: only its digest is known here."""
+    line = report.curl_line(route(), guarded=True)
+
+    assert '"authorization: Bearer $PMOVES_GATEWAY_TOKEN"' in line
+    assert line in report.format_run(replace(record(), route=route()), "", guarded=True)
+    assert "authorization" not in report.format_run(replace(record(), route=route()), "")
 
 
 def test_the_curl_line_asks_a_chat_model_where_there_is_one() -> None:

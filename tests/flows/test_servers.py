@@ -52,3 +52,19 @@ def test_an_engine_of_another_machine_is_refused(tmp_path: Path, engine: str) ->
         needed(tmp_path, engine)
 
     assert needed(tmp_path, engine, served=False) is not None
+
+
+def test_a_failed_run_leaves_gateways_to_the_rollout_that_started_them() -> None:
+    """The proxy may lead to one that was not there before, and the one before may be ended by now."""
+    before = {"model-a": "", "gateway-old": "", "proxy": ""}
+    now = {"model-b": "", "gateway-new": "", "proxy": ""}
+
+    assert set(servers.gateway_programs(before, now)) == {"gateway-old", "gateway-new", "proxy"}
+
+
+def test_a_host_that_had_no_routes_keeps_none_of_a_failed_run() -> None:
+    """All of it was started by that run."""
+    now = {"gateway-new": "", "proxy": ""}
+
+    assert servers.gateway_programs({"prefect-server": ""}, now) == ()
+    assert servers.gateway_programs(None, now) == ()

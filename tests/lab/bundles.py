@@ -213,6 +213,7 @@ def shelf_of(
         (),
         SHIPPED.images,
         SHIPPED.jetpacks,
+        SHIPPED.routing,
     )
 
 

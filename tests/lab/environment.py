@@ -37,6 +37,9 @@ def host_environment(folder: Path, cache: Path, *, prefect_port: int) -> dict[st
         PMOVES_GATEWAY_PORT=str(free_port()),
         PMOVES_MODEL_PORT=str(free_port()),
         PMOVES_OLLAMA_LIBRARY="http://127.0.0.1:9/",
+        # Not what an engine could have from a registry that is not here; tests that play one ask for it.
+        PMOVES_GATEWAY="wheel",
+        PMOVES_WATCH="1",
         DOCKER_HOST="unix:///nowhere/docker.sock",
         HF_ENDPOINT="http://127.0.0.1:9",
         HF_HUB_CACHE=str(cache),

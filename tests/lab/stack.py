@@ -109,6 +109,10 @@ def make(folder: Path, registry: RegistryLab) -> Stack:
     ]
     _write(stack.profiles / "models/lab.yaml", {"models": models})
     _write(stack.profiles / "hardware/lab.yaml", _profile())
+    for name, there in (("tensorzero/gateway", "gateway"), ("docker.io/library/haproxy", "haproxy")):
+        stack.change(
+            "routing.yaml", f"repository: {name}\n", f"repository: {registry.repository(f'lab/{there}')}\n"
+        )
     play, tei = registry.repository("lab/play"), registry.repository("lab/tei")
     _write(
         stack.profiles / "images.yaml",

@@ -21,10 +21,14 @@ GOOD = ("changed", "nothing to do")
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a journal holds, oldest first, and how many of its lines could not be read."""
+    """What a journal holds, oldest first, and how many of its lines could not be read.
+
+    `unread` names the runs of those lines that say so much.
+    """
 
     records: tuple[RunRecord, ...]
     unreadable: int
+    unread: tuple[str, ...] = ()
 
     def last_good(self) -> RunRecord | None:
         """Return the newest run that left the host as planned."""
@@ -58,10 +62,24 @@ def read(path: Path) -> History:
             "read it as the user who owns it, or set PMOVES_STATE to your own folder",
         ) from error
     decoder = msgspec.json.Decoder(RunRecord)
-    records, unreadable = [], 0
+    records, unreadable, unread = [], 0, []
     for line in filter(None, lines):
         try:
             records.append(decoder.decode(line))
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
             unreadable += 1
-    return History(tuple(records), unreadable)
+            unread += _run_of(line)
+    return History(tuple(records), unreadable, tuple(unread))
+
+
+class _Run(msgspec.Struct):
+    """The one field that every version has written."""
+
+    run: str
+
+
+def _run_of(line: bytes) -> list[str]:
+    try:
+        return [msgspec.json.decode(line, type=_Run).run]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []

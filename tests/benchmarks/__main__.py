@@ -1,8 +1,8 @@
-"""`make bench`: plans, cold and warm runs, the embedded server, the front, containers, and pulls."""
+"""`make bench`: plans, cold and warm runs, the embedded server, proxies, rollouts, containers, pulls."""
 
 from __future__ import annotations
 
-from tests.benchmarks import embeddings, fronts, plans, proxies, pulls, runs, servers
+from tests.benchmarks import embeddings, fronts, plans, proxies, pulls, rollouts, runs, servers
 
 
 def main() -> None:
@@ -14,6 +14,8 @@ def main() -> None:
     fronts.main()
     print()
     proxies.main()
+    print()
+    rollouts.main()
     print()
     servers.main()
     print()  # the tables of pulls have a head of their own

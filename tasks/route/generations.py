@@ -154,7 +154,6 @@ class Store:
         if text is None:
             self.forget(name)
             return None
-        self.keys(name).unlink(missing_ok=True)
         kept = self._rejected(text)
         self._folder(name).rename(kept)
         self._few_rejected()

@@ -337,9 +337,26 @@ def test_lists_that_cannot_be_read(context: RouteContext, world: World) -> None:
     (context.folder / "proven.json").write_text("{")
     (context.folder / "rollout.json").write_text("{")
     world.effects.each = answering(world, first.config)
-    second = roll_out(NEW, context)
+    done = repair(context)
 
-    assert settled(world, second.config)
+    assert done.did == ("the rollout of an unknown time ended while nobody knows what was done",)
+    assert not (context.folder / "rollout.json").exists()
+    assert settled(world, roll_out(NEW, context).config)
+
+
+def test_first_and_wrong(context: RouteContext, world: World, tmp_path: Path) -> None:
+    """Where nothing served before, a wrong config that got the switch is ended, and nobody waits for it."""
+    at = number_of(tmp_path, "pointed")
+    crash(world, context, at, NEW)
+    active = world.proxy.active()
+    world.unreached = {B}
+    world.effects.log.clear()
+    done = repair(context)
+
+    assert active is not None
+    assert done.serving is None
+    assert world.gateways.there == {}
+    assert not [one for one in world.effects.log if one.startswith("drained")]
 
 
 def test_nothing_there(context: RouteContext, world: World) -> None:

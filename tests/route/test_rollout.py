@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.contracts import Event
+from tasks.effects.files import write_atomic
 from tasks.errors import PortTakenError, RouteError, StoppedError
 from tasks.route import generations
 from tasks.route.context import Order, RouteContext
@@ -279,6 +280,19 @@ def test_the_services_file_is_no_file(context: RouteContext, world: World) -> No
         roll_out(OLD, replace(context, env_file=world.root / "gateway"))
 
 
+def test_kept_and_written_again(context: RouteContext, world: World) -> None:
+    """A file that was lost meanwhile is there again, though the gateway is kept."""
+    first = roll_out(OLD, context)
+    lost = [world.root / "pmoves.env", context.folder / "proven.json"]
+    texts = [one.read_text() for one in lost]
+    for one in lost:
+        one.unlink()
+    route = roll_out(OLD, context)
+
+    assert (route.change.kind, route.generation) == ("keep", first.generation)
+    assert [one.read_text() for one in lost] == texts
+
+
 def test_kept_on_a_full_disk(context: RouteContext, world: World) -> None:
     """What the disk refuses is a sentence, also where the gateway is kept."""
     roll_out(OLD, context)
@@ -468,6 +482,22 @@ def test_stopped(at: int, context: RouteContext, world: World) -> None:
     assert configs(world.root, "rejected") == []
 
 
+def test_stopped_while_blue_is_busy(context: RouteContext, world: World) -> None:
+    """A run that is asked to stop does not wait for the last requests."""
+    first = roll_out(OLD, context)
+    world.proxy.busy = {first.generation}
+    stop = threading.Event()
+
+    def sink(event: Event) -> None:
+        if event.message.startswith("waiting for the last requests"):
+            stop.set()
+
+    with pytest.raises(StoppedError):
+        roll_out(NEW, replace(context, stop=stop, sink=sink))
+
+    assert settled(world, first.config)
+
+
 def test_stopped_between_steps(context: RouteContext, world: World) -> None:
     """A run that is asked to stop begins no further step."""
     first = roll_out(OLD, context)
@@ -486,10 +516,10 @@ def test_stopped_between_steps(context: RouteContext, world: World) -> None:
 @pytest.fixture
 def _late_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the disk fail once, after a config was noted as the one in use: the latest that can go wrong."""
-    real, failed = generations.write_atomic, list[Path]()
+    failed = list[Path]()
 
     def write(path: Path, text: str) -> None:
-        real(path, text)
+        write_atomic(path, text)
         if path.name == "proven.json" and "archon" in str(current_text(path.parent)) and not failed:
             failed.append(path)
             raise OSError(5, "Input/output error")
@@ -607,6 +637,20 @@ def test_hand_written_part_is_wrong(text: str, context: RouteContext, world: Wor
     assert settled(world, first.config)
 
 
+def test_hand_written_part_that_would_break(context: RouteContext, world: World) -> None:
+    """What TensorZero loads and cannot serve is refused before anything starts, and kept for reading."""
+    first = roll_out(OLD, context)
+    hand = hand_written(world, '[functions.mine]\ntype = "chat"\n[functions.mine.variants]\n')
+    with pytest.raises(RouteError) as caught:
+        roll_out(OLD, replace(context, hand=hand))
+
+    kept = next((context.folder / "rejected").iterdir())
+    assert caught.value.what.startswith("functions.mine.variants of the config: there is none")
+    assert caught.value.then.startswith(f"read {kept}, then ")
+    assert len(world.gateways.did) == 1
+    assert settled(world, first.config)
+
+
 def test_a_named_file_changes(context: RouteContext, world: World) -> None:
     """A prompt that the operator's config names is part of it: another prompt is another generation."""
     hand = hand_written(world, PROMPTED)
@@ -651,6 +695,7 @@ def test_services_file_clash(context: RouteContext, world: World) -> None:
         roll_out(NEW, context)
 
     assert (world.root / "pmoves.env").read_text() == mine
+    assert len(world.gateways.did) == 1
     assert settled(world, first.config)
 
 

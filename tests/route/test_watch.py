@@ -29,6 +29,7 @@ from tasks.route.watch import Ended, at_least, judge
         ((100, 50), (0, 0), False),  # nothing is known of before
         ((20, 1), (3, 3), True),
         ((12000, 700), (120_000, 7000), True),
+        ((12000, 500), (1000, 0), True),  # surely worse, and still no more than 5 in 100
         ((12000, 900), (120_000, 7000), False),
     ],
 )

@@ -32,7 +32,7 @@ from tasks.effects.http import Http
 from tasks.effects.network import listener
 from tasks.effects.processes import Supervisor
 from tasks.route.context import NAME, OldProgram, Order, RouteContext
-from tasks.route.managed import parse, read_hand
+from tasks.route.merge.managed import parse, read_hand
 from tasks.route.proxy.contract import PROGRAM
 
 

@@ -1,6 +1,6 @@
 """Which keys the gateway's configs need, and where they come from: the environment, a file, Secret blocks.
 
-<state>/gateway/keys/   where a rollout puts them (tasks/route/keys.py)
+<state>/gateway/keys/   where a rollout puts them (tasks/route/merge/keys.py)
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from flows.planning import shelf
 from flows.settings import Settings, environment_values
 from tasks.contracts import Plan, Route
 from tasks.errors import RouteError
-from tasks.route.config import key_names
+from tasks.route.config.render import key_names
 from tasks.route.generations import Store
-from tasks.route.keys import gateway_environment, key_places, read_environment
-from tasks.route.managed import parse, read_hand
+from tasks.route.merge.keys import gateway_environment, key_places, read_environment
+from tasks.route.merge.managed import parse, read_hand
 
 Secrets = Callable[[Iterable[str]], Mapping[str, str]]
 """Gives the values of variables that the environment does not have."""

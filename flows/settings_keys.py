@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tasks.errors import SettingsError
-from tasks.route.env_text import Odd, read
+from tasks.route.merge.env_text import Odd, read
 
 CLOUD_KEYS = {
     "venice": "VENICE_API_KEY",

@@ -16,16 +16,16 @@ from urllib.parse import urlsplit
 
 from tasks.contracts import PlannedRoute, VerifiedServer
 from tasks.errors import RouteError
-from tasks.route import lint
-from tasks.route.config import api_base, key_names, render, served
+from tasks.route.config.render import api_base, key_names, render, served
 from tasks.route.context import INTACT, Order, RouteContext
 from tasks.route.generations import Store, digest, generations
-from tasks.route.keys import read_environment
-from tasks.route.managed import diff, merge, parse, read_hand, top_tables, unmerge
-from tasks.route.pmoves_env import pmoves_env
+from tasks.route.lint.check import lint, refuse
+from tasks.route.merge.keys import read_environment
+from tasks.route.merge.managed import diff, merge, parse, read_hand, top_tables, unmerge
+from tasks.route.merge.pmoves_env import pmoves_env
+from tasks.route.merge.services_file import ServicesFile, Values
+from tasks.route.merge.templates import copy_named_files
 from tasks.route.probe import Ask, asks
-from tasks.route.services_file import ServicesFile, Values
-from tasks.route.templates import copy_named_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +126,12 @@ def _home(text: str, ctx: RouteContext) -> Path | None:
 
 def _lint(text: str, keys: str, ctx: RouteContext) -> None:
     config = parse(text)
-    findings = lint.lint(config, ours=_ours(text), environment=read_environment(keys))
+    findings = lint(config, ours=_ours(text), environment=read_environment(keys))
     for one in findings:
         if one.severity == "warning":
             ctx.say(f"{one}")
     try:
-        lint.refuse(findings, "the config")
+        refuse(findings, "the config")
     except RouteError as error:
         kept = Store(ctx.folder).reject_text(text)
         raise type(error)(error.what, INTACT, f"read {kept}, then {error.then}") from error

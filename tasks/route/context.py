@@ -15,10 +15,10 @@ from tasks.effects.http import Http
 from tasks.effects.network import listener
 from tasks.effects.processes import Supervisor
 from tasks.errors import StoppedError
-from tasks.route.env_text import written
 from tasks.route.gateways.contract import Gateways
-from tasks.route.keys import gateway_environment
-from tasks.route.lint_gateway import CLICKHOUSE as DATABASE
+from tasks.route.lint.gateway import CLICKHOUSE as DATABASE
+from tasks.route.merge.env_text import written
+from tasks.route.merge.keys import gateway_environment
 from tasks.route.proxy.contract import Door, Proxy
 from tasks.route.validate import validate
 

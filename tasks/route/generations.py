@@ -28,7 +28,7 @@ import msgspec
 
 from tasks.effects.files import sync_folder, write_atomic
 from tasks.route.gateways.contract import CONFIG, Generation
-from tasks.route.keys import write_environment
+from tasks.route.merge.keys import write_environment
 
 REJECTED_KEPT = 5
 OLD_FILES = (CONFIG, "previous.toml", "candidate.toml")

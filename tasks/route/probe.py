@@ -19,9 +19,9 @@ from tasks.effects.chat import picture_part, text_part, without_thoughts
 from tasks.effects.http import Http, HttpError
 from tasks.effects.openai import Vector, embed, json_object
 from tasks.errors import RouteError
+from tasks.route.config.names import FUNCTION, api_base, client_name
+from tasks.route.config.tiers import server_of
 from tasks.route.context import INTACT
-from tasks.route.names import FUNCTION, api_base, client_name
-from tasks.route.tiers import server_of
 
 TEXT = "the gateway reaches the right server"
 TIMEOUT_S = 60.0

@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 
 from tasks.errors import RouteError, ServeError
 from tasks.route import journal as journals
-from tasks.route.config import key_names
+from tasks.route.config.render import key_names
 from tasks.route.context import Order, RouteContext
 from tasks.route.gateways.contract import Instance
 from tasks.route.generations import Proven, Store, generations
 from tasks.route.journal import DOING, Journal
+from tasks.route.merge.services_file import ServicesFile
 from tasks.route.migrate import adopt
 from tasks.route.probe import smoke
 from tasks.route.proxy.contract import Target
 from tasks.route.retire import retire, running
-from tasks.route.services_file import ServicesFile
 
 
 @dataclass(frozen=True, slots=True)

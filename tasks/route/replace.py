@@ -13,11 +13,11 @@ from tasks.route.context import INTACT, RouteContext
 from tasks.route.gateways.contract import Instance
 from tasks.route.generations import Proven, Store
 from tasks.route.journal import Journal, Step
+from tasks.route.merge.services_file import ServicesFile
 from tasks.route.migrate import take_port
 from tasks.route.probe import smoke
 from tasks.route.proxy.contract import Target, failed
 from tasks.route.retire import drain, retire, running
-from tasks.route.services_file import ServicesFile
 from tasks.route.undo import Before, Undo, go_back
 from tasks.route.watch import Ended, judge
 

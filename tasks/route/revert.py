@@ -6,7 +6,7 @@ The model servers of before are to be back when this is called: the config of be
 from __future__ import annotations
 
 from tasks.errors import RouteError
-from tasks.route.config import key_names
+from tasks.route.config.render import key_names
 from tasks.route.context import Order, RouteContext
 from tasks.route.generations import Store
 from tasks.route.undo import Undo, go_back

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from tasks.contracts import Answer, Change, Route
 from tasks.errors import PortTakenError, RouteError
 from tasks.route.compose import Wanted, compose
-from tasks.route.config import client_names
+from tasks.route.config.render import client_names
 from tasks.route.context import INTACT, NAME, Order, RouteContext
 from tasks.route.gateways.contract import Instance
 from tasks.route.generations import Proven, Store, active_config, digest
+from tasks.route.merge.services_file import ServicesFile
 from tasks.route.probe import SilentGatewayError, SilentServerError, smoke
 from tasks.route.repair import Repaired, repair
 from tasks.route.replace import Replacement
-from tasks.route.services_file import ServicesFile
 from tasks.route.undo import Before
 
 TRIES = 3

@@ -12,9 +12,9 @@ from tasks.route import journal as journals
 from tasks.route.context import RouteContext
 from tasks.route.gateways.contract import Instance
 from tasks.route.generations import Store, digest
+from tasks.route.merge.services_file import ServicesFile
 from tasks.route.proxy.contract import Target
 from tasks.route.retire import retire, running
-from tasks.route.services_file import ServicesFile
 
 REPAIRS = "start the run again, which repairs that"
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import RouteError
-from tasks.route.keys import key_places
-from tasks.route.managed_block import BOM
-from tasks.route.neutral import neutral
+from tasks.route.merge.block import BOM
+from tasks.route.merge.keys import key_places
+from tasks.route.merge.neutral import neutral
 
 INTACT = "the config in use is unchanged"
 TIMEOUT_S = 30.0

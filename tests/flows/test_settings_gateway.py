@@ -17,7 +17,7 @@ from flows import settings
 from flows.settings_gateway import GatewaySettings, refuse_unknown, refuse_unusable
 from flows.settings_keys import digest_of, read_keys, trouble
 from tasks.errors import SettingsError
-from tasks.route.keys import sane
+from tasks.route.merge.keys import sane
 
 TOKEN = "correct-horse-battery-staple"
 SECRET = "sk-secret-0123456789"

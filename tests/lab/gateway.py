@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from tasks.contracts import NO_ROUTING
-from tasks.route.config import render
+from tasks.route.config.render import render
 from tests.lab.openai_server import FakeOpenAI
 from tests.lab.verified import verified_server
 

@@ -7,7 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
-from tasks.route.keys import gateway_environment
+from tasks.route.merge.keys import gateway_environment
 
 VARIABLE = "PMOVES_KEY_LAB"
 ODD_KEY = """sk-$HOME`id`'a'"b"#%=\\n;&x"""

@@ -6,7 +6,7 @@ import tomllib
 
 from hypothesis import strategies as st
 
-from tasks.route.managed_block import BEGIN, BOM, END
+from tasks.route.merge.block import BEGIN, BOM, END
 
 LETTERS = st.text("abäß漢- ", min_size=1, max_size=6)
 """What quoted keys and strings are made of; some of it has no place in a bare key."""

@@ -14,7 +14,7 @@ import pytest
 
 from tasks.contracts import NO_ROUTING, Performance, PlannedRoute, RouteTier, Routing, VerifiedServer
 from tasks.errors import RouteError
-from tasks.route.config import api_base, client_names, key_names, render, served
+from tasks.route.config.render import api_base, client_names, key_names, render, served
 from tests.lab.bundles import SHIPPED
 from tests.lab.tiers import plan_of, servers_of, slower
 from tests.lab.verified import verified_server

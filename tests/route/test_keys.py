@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import RouteError
-from tasks.route.env_text import written
-from tasks.route.keys import (
+from tasks.route.merge.env_text import written
+from tasks.route.merge.keys import (
     DEFAULT_KEYS,
     fault,
     gateway_environment,
@@ -23,7 +23,7 @@ from tasks.route.keys import (
     sane,
     write_environment,
 )
-from tasks.route.managed import parse
+from tasks.route.merge.managed import parse
 
 SECRET = "sk-very-secret-0123456789"
 CONFIG = """\

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import RouteError
-from tasks.route.lint import RULES, Finding, errors, lint, refuse, warnings
-from tasks.route.managed import parse
+from tasks.route.lint.check import RULES, Finding, errors, lint, refuse, warnings
+from tasks.route.merge.managed import parse
 
 CASES = Path(__file__).parents[1] / "cases" / "route"
 STORAGE = '[object_storage]\ntype = "disabled"\n'

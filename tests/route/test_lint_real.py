@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.route.lint import RULES, lint
-from tasks.route.managed import parse
+from tasks.route.lint.check import RULES, lint
+from tasks.route.merge.managed import parse
 from tests.lab.lint_upstream import CHAT, Loaded, Said, Strict
 
 pytestmark = pytest.mark.real

@@ -11,8 +11,17 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import RouteError
-from tasks.route.managed import diff, line_of, managed_part, merge, place_of, read_hand, top_tables, unmerge
-from tasks.route.managed_block import BEGIN, BOM, END
+from tasks.route.merge.block import BEGIN, BOM, END
+from tasks.route.merge.managed import (
+    diff,
+    line_of,
+    managed_part,
+    merge,
+    place_of,
+    read_hand,
+    top_tables,
+    unmerge,
+)
 from tests.lab.toml_texts import documents
 
 OURS = """\

@@ -17,7 +17,7 @@ from tasks.effects.http import HttpError, MemoryHttp, Reply, Request
 from tasks.errors import RouteError
 from tasks.route import observability
 from tasks.route.generations import Store
-from tasks.route.keys import read_environment
+from tasks.route.merge.keys import read_environment
 from tasks.route.observability import NAME, Place, container_spec, end, ensure
 from tasks.route.rollout import roll_out
 from tests.lab.routing import World, order

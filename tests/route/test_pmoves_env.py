@@ -21,9 +21,9 @@ from tasks.contracts import (
     VerifiedServer,
 )
 from tasks.errors import RouteError
-from tasks.route.env_text import Assignment, read
-from tasks.route.managed_block import BEGIN, BOM, END
-from tasks.route.pmoves_env import merge_env, pmoves_env, unmerge_env
+from tasks.route.merge.block import BEGIN, BOM, END
+from tasks.route.merge.env_text import Assignment, read
+from tasks.route.merge.pmoves_env import merge_env, pmoves_env, unmerge_env
 from tests.lab.verified import verified_server
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "pmoves-env.md"

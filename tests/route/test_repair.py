@@ -13,11 +13,11 @@ import pytest
 
 from tasks.errors import ProvisionError, RouteError
 from tasks.route import compose
-from tasks.route.config import render
+from tasks.route.config.render import render
 from tasks.route.context import Order, RouteContext
 from tasks.route.generations import Store, current
 from tasks.route.journal import Journal, read
-from tasks.route.managed import merge
+from tasks.route.merge.managed import merge
 from tasks.route.probe import Ask
 from tasks.route.proxy.contract import Target
 from tasks.route.repair import Repair, Seen, decide, repair

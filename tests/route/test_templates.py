@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tasks.errors import RouteError
-from tasks.route.managed import parse
-from tasks.route.templates import LARGEST_FILE_BYTES, MOST_FILES, copy_named_files, named_files
+from tasks.route.merge.managed import parse
+from tasks.route.merge.templates import LARGEST_FILE_BYTES, MOST_FILES, copy_named_files, named_files
 
 EVERY_PLACE = """\
 [gateway]

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts import Performance, PlannedRoute, RouteTier
-from tasks.route.config import key_names, render
+from tasks.route.config.render import key_names, render
 from tests.lab.bundles import SHIPPED
 from tests.lab.gateway import Gateway, free_port
 from tests.lab.openai_server import FakeOpenAI, Fault

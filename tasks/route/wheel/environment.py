@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.errors import RouteError
-from tasks.route.keys import read_environment
+from tasks.route.merge.keys import read_environment
 
 
 def take(path: Path) -> Mapping[str, str]:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tasks.errors import RouteError
-from tasks.route import lint_functions, lint_gateway, lint_keys, lint_servers, lint_timeouts
-from tasks.route.lint_look import Hit, Look, Place
-from tasks.route.managed import NAMED, dotted
-from tasks.route.managed_block import INTACT
+from tasks.route.lint import functions, gateway, keys, servers, timeouts
+from tasks.route.lint.look import Hit, Look, Place
+from tasks.route.merge.block import INTACT
+from tasks.route.merge.managed import NAMED, dotted
 from tasks.wording import listed, plural
 
 Severity = Literal["error", "warning"]
@@ -50,23 +50,23 @@ class Rule:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule("unknown-key", "error", lint_keys.unknown_keys),
-    Rule("no-variants", "error", lint_functions.no_variants),
-    Rule("unreachable-variant", "warning", lint_functions.unreachable),
-    Rule("sampled", "warning", lint_functions.sampled),
-    Rule("weight", "warning", lint_functions.weights),
-    Rule("api-base", "error", lint_servers.addresses),
-    Rule("api-base-version", "warning", lint_servers.versions),
-    Rule("sglang", "warning", lint_servers.sglang),
-    Rule("anthropic-max-tokens", "warning", lint_servers.anthropic),
-    Rule("ignored-max-tokens", "warning", lint_servers.ignored_cap),
-    Rule("timeout-above-parent", "warning", lint_timeouts.above_parent),
-    Rule("timeout-above-global", "warning", lint_timeouts.above_global),
-    Rule("timeout-caps-routing", "warning", lint_timeouts.caps_routing),
-    Rule("read-timeout", "warning", lint_timeouts.read_below_total),
-    Rule("object-storage", "error", lint_gateway.no_storage),
-    Rule("bind-address", "error", lint_gateway.own_address),
-    Rule("database", "error", lint_gateway.databases),
+    Rule("unknown-key", "error", keys.unknown_keys),
+    Rule("no-variants", "error", functions.no_variants),
+    Rule("unreachable-variant", "warning", functions.unreachable),
+    Rule("sampled", "warning", functions.sampled),
+    Rule("weight", "warning", functions.weights),
+    Rule("api-base", "error", servers.addresses),
+    Rule("api-base-version", "warning", servers.versions),
+    Rule("sglang", "warning", servers.sglang),
+    Rule("anthropic-max-tokens", "warning", servers.anthropic),
+    Rule("ignored-max-tokens", "warning", servers.ignored_cap),
+    Rule("timeout-above-parent", "warning", timeouts.above_parent),
+    Rule("timeout-above-global", "warning", timeouts.above_global),
+    Rule("timeout-caps-routing", "warning", timeouts.caps_routing),
+    Rule("read-timeout", "warning", timeouts.read_below_total),
+    Rule("object-storage", "error", gateway.no_storage),
+    Rule("bind-address", "error", gateway.own_address),
+    Rule("database", "error", gateway.databases),
 )
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from tasks.contracts import PlannedRoute, Role, RuntimeName, VerifiedServer
 from tasks.errors import RouteError
-from tasks.route.config import client_name
-from tasks.route.env_text import Assignment, read, written
-from tasks.route.managed_block import BOM, INTACT, Parted, put_in, take_apart
+from tasks.route.config.render import client_name
+from tasks.route.merge.block import BOM, INTACT, Parted, put_in, take_apart
+from tasks.route.merge.env_text import Assignment, read, written
 from tasks.wording import listed
 
 FILE = "pmoves.env"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tasks.route.lint_look import Hit, Look, Place, Table, entries, table, words
-from tasks.route.managed import dotted
+from tasks.route.lint.look import Hit, Look, Place, Table, entries, table, words
+from tasks.route.merge.managed import dotted
 from tasks.wording import listed
 
 FEWEST_TO_CHOOSE = 2

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from tasks.route.lint_look import Hit, Look, Place, Table, entries, table
+from tasks.route.lint.look import Hit, Look, Place, Table, entries, table
 from tasks.wording import meant
 
 _LISTS = frozenset(("type", "candidate_variants", "fallback_variants"))

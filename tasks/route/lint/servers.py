@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from tasks.route.lint_look import Hit, Look, Place, Table, entries, text
+from tasks.route.lint.look import Hit, Look, Place, Table, entries, text
 
 SHORTHAND = re.compile(r"anthropic::(.+)")
 KNOWN_ANTHROPIC = re.compile(r"claude-(3|sonnet-4|haiku-4-5|opus-4)")

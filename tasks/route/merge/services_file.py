@@ -11,7 +11,7 @@ from pathlib import Path
 from tasks.effects.files import write_atomic
 from tasks.errors import RouteError
 from tasks.route.context import INTACT
-from tasks.route.pmoves_env import merge_env, unmerge_env
+from tasks.route.merge.pmoves_env import merge_env, unmerge_env
 
 Values = tuple[tuple[str, str], ...]
 

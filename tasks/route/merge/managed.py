@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import RouteError
-from tasks.route.managed_block import BOM, INTACT, Parted, lines_of, put_in, take_apart
+from tasks.route.merge.block import BOM, INTACT, Parted, lines_of, put_in, take_apart
 from tasks.wording import listed, plural
 
 CONFIG = "tensorzero.toml"

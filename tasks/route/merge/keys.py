@@ -15,9 +15,9 @@ from typing import Any
 
 from tasks.effects.files import sync_folder
 from tasks.errors import RouteError
-from tasks.route.env_text import Odd, read, written
-from tasks.route.managed import CONFIG, dotted, parse, place_of
-from tasks.route.managed_block import INTACT
+from tasks.route.merge.block import INTACT
+from tasks.route.merge.env_text import Odd, read, written
+from tasks.route.merge.managed import CONFIG, dotted, parse, place_of
 
 LONGEST_KEY = 4096
 MODE = 0o600

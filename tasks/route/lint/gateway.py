@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tasks.route.lint_look import Hit, Look, Table, entries, table
-from tasks.route.neutral import ADAPTIVE
+from tasks.route.lint.look import Hit, Look, Table, entries, table
+from tasks.route.merge.neutral import ADAPTIVE
 
 CLICKHOUSE = "TENSORZERO_CLICKHOUSE_URL"
 POSTGRES = "TENSORZERO_POSTGRES_URL"

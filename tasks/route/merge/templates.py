@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import RouteError
-from tasks.route.managed import dotted
-from tasks.route.managed_block import INTACT
+from tasks.route.merge.block import INTACT
+from tasks.route.merge.managed import dotted
 from tasks.wording import MIB, gib
 
 LARGEST_FILE_BYTES = 16 * MIB

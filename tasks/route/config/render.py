@@ -16,9 +16,9 @@ from tomlkit.items import Table
 
 from tasks.contracts import CloudModel, PlannedRoute, Provider, RouteTier, Routing, VerifiedServer
 from tasks.errors import RouteError
-from tasks.route.functions import function
-from tasks.route.models import Before, cloud_model, local_model, tiers_of
-from tasks.route.names import (
+from tasks.route.config.functions import function
+from tasks.route.config.models import Before, cloud_model, local_model, tiers_of
+from tasks.route.config.names import (
     CHAT,
     EMBEDDINGS,
     FUNCTION,
@@ -31,8 +31,8 @@ from tasks.route.names import (
     name_of,
     section_of,
 )
-from tasks.route.tiers import served, server_of
-from tasks.route.timeouts import MOST_MS
+from tasks.route.config.tiers import served, server_of
+from tasks.route.config.timeouts import MOST_MS
 
 __all__ = [
     "INTACT",

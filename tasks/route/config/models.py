@@ -12,9 +12,9 @@ import tomlkit
 from tomlkit.items import Array, InlineTable, Table
 
 from tasks.contracts import CloudModel, PlannedRoute, Provider, RouteTier, VerifiedServer
-from tasks.route.names import EMBEDDINGS, api_base, name_of, section_of
-from tasks.route.tiers import server_of
-from tasks.route.timeouts import Waits, chat, cloud, embeddings_ms
+from tasks.route.config.names import EMBEDDINGS, api_base, name_of, section_of
+from tasks.route.config.tiers import server_of
+from tasks.route.config.timeouts import Waits, chat, cloud, embeddings_ms
 
 COMPLEX = "complex"
 """The namespace that a request names to be answered by a premium model."""

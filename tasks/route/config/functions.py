@@ -11,7 +11,7 @@ import tomlkit
 from tomlkit.items import InlineTable, Table
 
 from tasks.contracts import CloudModel, PlannedRoute, Provider, RouteTier
-from tasks.route.models import COMPLEX, tiers_of
+from tasks.route.config.models import COMPLEX, tiers_of
 
 LEAST_CAPS = {"anthropic": 4096}
 """Types of provider that refuse a request without a cap, and the cap where a function has none. Chosen."""

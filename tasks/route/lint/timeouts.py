@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tasks.route.lint_look import Hit, Look, Place, Table, entries, number, table, words
-from tasks.route.managed import dotted
+from tasks.route.lint.look import Hit, Look, Place, Table, entries, number, table, words
+from tasks.route.merge.managed import dotted
 
 GLOBAL_MS = 900_000
 """What TensorZero waits for any answer where gateway.global_outbound_http_timeout_ms is not set."""

@@ -1,0 +1,1 @@
+"""What TensorZero loads without a word and then breaks."""

@@ -1,0 +1,1 @@
+"""What people wrote, and what is ours beside it: configs, environment files, keys."""

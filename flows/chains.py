@@ -56,6 +56,7 @@ class Chains:
         self.pulled: list[PrefectFuture[PulledModel]] = []
         self.promoted: list[PrefectFuture[tuple[VerifiedServer, ...]]] = []
         self.futures: list[PrefectFuture[Any]] = []
+        self.rollout: list[PrefectFuture[Route]] = []
         self._run = run
         self._plan = plan
         self._fetching = fetching
@@ -148,7 +149,8 @@ class Chains:
 
     def route(self, order: Order, ctx: RouteContext) -> PrefectFuture[Route]:
         """Begin the gateway's task."""
-        return self._kept(route.submit(order, ctx, self._run.timed))
+        self.rollout.append(self._kept(route.submit(order, ctx, self._run.timed)))
+        return self.rollout[-1]
 
     def failure(self) -> Exception | None:
         """Return why a task failed, the first in the order of the chains; what only was stopped comes last.

@@ -138,8 +138,8 @@ class HostRun:
     def _revert_gateway(self) -> None:
         """Let the gateway lead to the servers of before, where it was switched in this run."""
         try:
-            if self.revert is not None:
-                self.say("record", "undo", f"the gateway went back: {self.revert()}")
+            if self.revert is not None and (now := self.revert()):
+                self.say("record", "undo", f"the gateway went back: {now}")
         except (EngineError, ProvisionError, OSError) as failure:
             self.say("record", "undo", f"the gateway could not be brought back ({failure})")
 

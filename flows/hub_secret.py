@@ -15,6 +15,7 @@ from prefect.client.orchestration import get_client
 
 from flows.settings import Settings
 from flows.settings_keys import CLOUD_KEYS, digest_of, usable_keys
+from tasks.errors import SettingsError
 
 BLOCK = "hf-token"
 GATEWAY = "gateway-token"
@@ -24,7 +25,8 @@ def with_secrets(settings: Settings) -> Settings:
     """Return the settings with what Secret blocks hold, where the environment has none.
 
     Raises:
-        SettingsError: the gateway's token is none that could be sent or kept from guessing.
+        SettingsError: a block cannot be read, or the gateway's token is none that could be sent or kept from
+            guessing.
     """
     gateway = settings.gateway
     there = {name for name, _ in gateway.keys}
@@ -64,19 +66,30 @@ def loaded(blocks: Iterable[str]) -> dict[str, str]:
     """Return what the Secret blocks of these names hold; nothing of those that are not there.
 
     Without a server there are none. One question tells which there are, for each that is missing costs one.
+
+    Raises:
+        SettingsError: a block is there and cannot be read: to go on without a token or a key that somebody
+            set would open the gateway, or take a cloud out of it.
     """
     wanted = set(blocks)
     try:
         with get_client(sync_client=True) as client:
             found = client.read_block_documents_by_type("secret", include_secrets=False)
-        there = [one.name for one in found if one.name in wanted]
-        values = {name: _value(name) for name in there if name is not None}
-    except Exception:  # noqa: BLE001  # Prefect raises ValueError, HTTP errors and more; no secret is no error
+    except Exception:  # noqa: BLE001  # Prefect raises ValueError, HTTP errors and more: no server, no blocks
         return {}
+    there = [one.name for one in found if one.name in wanted]
+    values = {name: _value(name) for name in there if name is not None}
     return {name: value for name, value in values.items() if value}
 
 
 def _value(name: str) -> str:
-    block = Secret.load(name)
-    value = block.get() if isinstance(block, Secret) else None
+    try:
+        block = Secret.load(name)
+        value = block.get() if isinstance(block, Secret) else None
+    except Exception as error:  # noqa: BLE001  # the same, and what it says may quote the secret
+        raise SettingsError(
+            f"the Prefect Secret block {name} is there and cannot be read ({type(error).__name__})",
+            "nothing was changed",
+            "write it again in the Prefect UI, or remove it",
+        ) from None
     return value.strip() if isinstance(value, str) else ""

@@ -18,6 +18,7 @@ from flows.chains import Chains
 from flows.host_run import HostRun
 from flows.hub_secret import secret_values
 from flows.progress import ProgressArtifact
+from flows.routing_records import end_unwanted
 from flows.run_record import Seen
 from flows.settings import Settings
 from flows.watch import WATCHER, both, to_log
@@ -28,13 +29,16 @@ from tasks.pull.resolve.resolve import Resolved
 from tasks.pull.resolve.verdict import demands, require
 from tasks.pull.sources.job import PullContext
 from tasks.pull.task import pull, resolve
-from tasks.route.context import Order
 from tasks.route.revert import revert
 from tasks.route.undo import Undo
 from tasks.serve.apply import recover, remove_unplanned
 
 PATIENCE_S = 30.0
 """How long a run that was stopped waits for its own threads before it undoes what they did."""
+
+ROLLOUT_S = 150.0
+"""The same for a rollout that undoes itself: it may start the gateway of before again (60 s), let the last
+requests of the new one end (15 s), and end it (30 s)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +110,18 @@ def bring_up(run: HostRun, seen: Seen, goal: Goal) -> None:
         chains.start()
         seen.verified = tuple(one for future in chains.promoted for one in future.result())
         order = routing.order(run.settings, goal.plan, seen.verified, goal.back)
-        route = chains.route(order, chosen.result().ctx).result()
-        if undo := chosen.result().ctx.undo:
-            run.revert = lambda: _reverted(run, goal, order, undo[-1])
-        seen.route = replace(route, chosen=chosen.result().why)
+        ctx = routing.with_keys(
+            chosen.result().ctx, run.settings, goal.plan, goal.back, secrets=secret_values
+        )
+        # Before the rollout begins: one that goes on while the run is stopped has to be undone as well.
+        run.revert = lambda: _reverted(run, goal, ctx.undo)
+        seen.route = replace(chains.route(order, ctx).result(), chosen=chosen.result().why)
     seen.changes = (
         *(one.change for one in seen.pulled),
         *dict.fromkeys(one.server.change for one in seen.verified),
         *chosen.result().changes,
         seen.route.change,
+        *end_unwanted(run.settings, goal.facts, goal.plan, goal.back),
         *_remove_unplanned(run, goal.plan),
         *remove_unplanned(serving),
     )
@@ -124,10 +131,15 @@ def _chosen(run: HostRun, goal: Goal, http: Http, stop: threading.Event) -> rout
     return routing.chosen(run, goal.facts, goal.plan, http, back=goal.back, secrets=secret_values, stop=stop)
 
 
-def _reverted(run: HostRun, goal: Goal, order: Order, undo: Undo) -> str:
-    """Undo the rollout of a run that failed later; return what serves now. Nothing stops it any more."""
+def _reverted(run: HostRun, goal: Goal, undo: list[Undo]) -> str:
+    """Undo the rollout of a run that failed later; return what serves now, "" where none ended well.
+
+    Nothing stops it any more.
+    """
+    if not undo:
+        return ""
     with contextlib.closing(Httpx()) as http:
-        return revert(undo, order, _chosen(run, goal, http, threading.Event()).ctx)
+        return revert(undo[-1], _chosen(run, goal, http, threading.Event()).ctx)
 
 
 @contextlib.contextmanager
@@ -137,6 +149,7 @@ def _told(run: HostRun, seen: Seen, chains: Chains) -> Iterator[None]:
         yield
     except BaseException as ended:
         run.stop.set()
+        wait(chains.rollout, timeout=ROLLOUT_S)
         wait(chains.futures, timeout=PATIENCE_S)
         if isinstance(ended, Exception) and (cause := chains.failure()) is not None:
             raise cause from ended

@@ -20,10 +20,10 @@ from flows import settings as settings_module
 from flows.host_run import HostRun
 from flows.hub_secret import secret_values, with_secrets
 from flows.line import Goal, begin, bring_up, fetch_first, resolved, with_pins
-from flows.planning import where
+from flows.planning import shelf, where
 from flows.ports import refuse_foreign_ports
 from flows.progress import ProgressArtifact
-from flows.rollback_choice import WANTED, Target, choose, refuse_gone, refuse_lost
+from flows.rollback_choice import WANTED, Target, choose, refuse_gone, refuse_leaving, refuse_lost
 from flows.routing_keys import refuse_keyless
 from flows.run_form import BackTo, RollbackDryRun, RollbackHost, RollbackWait
 from flows.run_record import Seen, end, keep, refuse_other_host
@@ -96,7 +96,8 @@ def _line(run: HostRun, seen: Seen, target: Target, artifact: ProgressArtifact, 
         seen.facts = facts = detect(where(run.settings))
     refuse_gone(target, facts)
     refuse_foreign_ports(target.plan, run.settings, run.supervisor)
-    routing.refuse_early(run.settings, facts, target.plan, run.supervisor)
+    routing.refuse_early(run.settings, facts, target.plan, run.supervisor, target.route)
+    refuse_leaving(target, shelf(run.settings), run.settings.gateway.may_leave)
     refuse_keyless(run.settings, target.plan, target.route, secrets=secret_values)
     fetching = _fetching(run, facts, target.plan)
     found = resolved(run, target.plan, _pins(run.settings), fetching)

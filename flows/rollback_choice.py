@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tasks.contracts import HostFacts, Plan, PlannedModel, Route, RunRecord
+from tasks.contracts import Catalogue, HostFacts, Plan, PlannedModel, Route, RunRecord
 from tasks.errors import ProvisionError, RefusedError, UsageError
+from tasks.plan.clouds import MayLeave, leaves
 from tasks.record.history import GOOD, History
 from tasks.serve.gpu import MAIN, named
 from tasks.wording import listed, plural
@@ -194,3 +195,27 @@ def _source(one: PlannedModel, facts: HostFacts) -> bool:
 def _gone(target: Target, what: str, then: str) -> ProvisionError:
     serving = f"what run {target.now.run} left still serves" if target.now else NOTHING
     return RefusedError(f"run {target.record.run} {what}", serving, f"{then}, or take another run: {LIST}")
+
+
+def refuse_leaving(target: Target, catalogue: Catalogue, may_leave: MayLeave) -> None:
+    """Refuse a config that sends prompts to a cloud which are to stay in the house now.
+
+    Raises:
+        RefusedError: names the functions and the clouds.
+    """
+    uses = {use.function: use for service in catalogue.services.values() for use in service.uses}
+    gone = {
+        route.function: [tier.by for tier in (*route.tiers, *route.complex_tiers) if tier.tier != "local"]
+        for route in target.route.functions
+        if (use := uses.get(route.function)) is None or not leaves(use, may_leave)
+    }
+    sent = {function: clouds for function, clouds in gone.items() if clouds}
+    if not sent:
+        return
+    clouds = listed(sorted({cloud for found in sent.values() for cloud in found}))
+    raise RefusedError(
+        f"the config of run {target.record.run} may send prompts of {listed(sorted(sent))} to {clouds},"
+        " and they are to stay in the house now",
+        NOTHING,
+        "allow it with PMOVES_CLOUD, or take another run",
+    )

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flows import servers
 from flows.host_run import HostRun
@@ -45,7 +45,9 @@ class Chosen:
     changes: tuple[Change, ...] = ()
 
 
-def refuse_early(settings: Settings, facts: HostFacts, plan: Plan, supervisor: Supervisor) -> None:
+def refuse_early(
+    settings: Settings, facts: HostFacts, plan: Plan, supervisor: Supervisor, back: Route | None = None
+) -> None:
     """Refuse what no rollout could use, before byte one.
 
     Raises:
@@ -57,7 +59,7 @@ def refuse_early(settings: Settings, facts: HostFacts, plan: Plan, supervisor: S
     refuse_door_of_front(settings, facts)
     if settings.gateway.mode == "container" and (cannot := no_container(settings, facts, IMAGE)):
         raise only_container(cannot)
-    refuse_without_engine(settings, facts, plan)
+    refuse_without_engine(settings, facts, plan, back)
     if settings.gateway.toml is not None:
         parse(read_hand(settings.gateway.toml), str(settings.gateway.toml))
     if listener(settings.gateway_port) and not _port_is_ours(settings, facts, supervisor):
@@ -87,6 +89,17 @@ def order(
     return Order(verified, back.functions or plan.routes, routing, back.config)
 
 
+def with_keys(
+    ctx: RouteContext, settings: Settings, plan: Plan, back: Route | None, *, secrets: Secrets
+) -> RouteContext:
+    """Return the context with the keys that the operator's config asks for now, not when the run began.
+
+    Raises:
+        RouteError, SettingsError: see `keys`.
+    """
+    return replace(ctx, keys=keys(settings, plan, back, secrets=secrets))
+
+
 def chosen(  # noqa: PLR0913  # what a run has at hand
     run: HostRun,
     facts: HostFacts,
@@ -107,7 +120,7 @@ def chosen(  # noqa: PLR0913  # what a run has at hand
     starts, why_gateway = gateways(settings, facts, http, watch=watch)
     for why in (why_gateway, why_proxy):
         run.say("route", "gateway", why)
-    kept = records(settings, facts, plan, http, watch=watch)
+    kept = records(settings, facts, plan, http, watch=watch, back=back)
     ctx = RouteContext(
         proxy=owner,
         gateways=starts,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import os
 import re
+import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,20 +128,63 @@ def refuse_unusable(wanted: GatewaySettings) -> None:
             UNCHANGED,
             f"set PMOVES_GATEWAY_TOKEN or PMOVES_GATEWAY_TOKEN_FILE, or leave the address out for {HERE}",
         )
-    if wanted.toml is not None and not wanted.toml.is_file():
+    if wanted.toml is not None and (why := _unreadable(wanted.toml)):
         raise SettingsError(
-            f"PMOVES_TENSORZERO_TOML is {str(wanted.toml)!r}, which is no file",
+            f"PMOVES_TENSORZERO_TOML is {str(wanted.toml)!r}, which {why}",
             UNCHANGED,
             "name your own gateway config, or leave it out to have ours alone",
         )
-    if wanted.env_file.exists() and not wanted.env_file.is_file():
+    if why := _unwritable(wanted.env_file):
         raise SettingsError(
-            f"PMOVES_ENV_FILE is {str(wanted.env_file)!r}, which is no file",
+            f"PMOVES_ENV_FILE is {str(wanted.env_file)!r}, which {why}",
             UNCHANGED,
-            "name a file, there or not, or leave it out to have pmoves.env in the state folder",
+            "name a file, there or not, that this user can write, or leave it out to have pmoves.env in the "
+            "state folder",
         )
     if wanted.certificate is not None:
         _refuse_certificate(wanted.certificate)
+
+
+def _unreadable(path: Path) -> str:
+    """Say why a file cannot be read; nothing where it can be."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "is no file"
+    except (FileNotFoundError, NotADirectoryError):
+        return "is no file"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return "" if os.access(path, os.R_OK) else "cannot be read (Permission denied)"
+
+
+def _unwritable(path: Path) -> str:
+    """Say why a file that may not be there yet cannot be replaced; nothing where it can be.
+
+    The last folder that is there is asked, since the others are made; a link stays one, so its aim counts.
+    """
+    try:
+        there = path.resolve()
+        found = _mode(there)
+        folder = next(one for one in there.parents if _mode(one))
+    except (OSError, RuntimeError) as error:  # the latter is a link to itself
+        return f"cannot be reached ({getattr(error, 'strerror', None) or 'it is a link to itself'})"
+    if found:
+        if not stat.S_ISREG(found):
+            return "is no file"
+        if not os.access(there, os.R_OK):
+            return "cannot be read (Permission denied)"
+    if not stat.S_ISDIR(_mode(folder)):
+        return f"cannot be written: {folder} is no folder"
+    return (
+        "" if os.access(folder, os.W_OK | os.X_OK) else f"cannot be written: nothing can be put in {folder}"
+    )
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def _refuse_certificate(path: Path) -> None:
@@ -198,4 +243,10 @@ def _word(env: Mapping[str, str], key: str, words: tuple[Word, ...]) -> Word:
 
 def _path(env: Mapping[str, str], key: str) -> Path | None:
     text = env.get(key, "").strip()
-    return Path(text).expanduser().absolute() if text else None
+    try:
+        return Path(text).expanduser().absolute() if text else None
+    except (OSError, RuntimeError) as error:  # "~name" of nobody; a working folder that is gone
+        why = getattr(error, "strerror", None) or "nobody has that name"
+        raise SettingsError(
+            f"{key} is {text!r}, which leads nowhere ({why})", UNCHANGED, "write the whole path, from / on"
+        ) from None

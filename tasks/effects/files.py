@@ -14,13 +14,18 @@ from typing import IO
 CHUNK_BYTES = 1 << 20
 
 
-def write_atomic(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Replace the content of `path` in one step; a reader sees the old or the new text, never a part."""
+def write_atomic(path: Path, text: str, *, mode: int | None = None) -> None:
+    """Replace the content of `path` in one step; a reader sees the old or the new text, never a part.
+
+    The file gets exactly `mode`, whatever the umask; without one, 0644 less the umask.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644 if mode is None else mode)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
+            if mode is not None:
+                os.fchmod(stream.fileno(), mode)
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

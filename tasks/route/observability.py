@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from tasks.effects.containers.engine import Engine, spec_hash
 from tasks.effects.containers.info import EngineError
 from tasks.effects.files import write_atomic
 from tasks.effects.http import OK, Http, HttpError
-from tasks.errors import RouteError
+from tasks.errors import RouteError, StoppedError
 
 NAME = "pmoves-gateway-clickhouse"
 SERVER = "gateway-clickhouse"
@@ -100,13 +101,22 @@ def url(password: str, port: int) -> str:
     return f"http://{USER}:{password}@127.0.0.1:{port}/tensorzero"
 
 
-def ensure(place: Place, engine: Engine, http: Http) -> tuple[str, Change]:
+def ensure(
+    place: Place, engine: Engine, http: Http, *, stop: threading.Event | None = None
+) -> tuple[str, Change]:
     """Bring ClickHouse up, or leave it as it is; return the gateway's address for it, and what was done.
+
+    Args:
+        place: Where it is to be.
+        engine: What starts it.
+        http: What asks whether it answers.
+        stop: Set when the run is to end.
 
     Raises:
         RouteError: it cannot be started, or does not answer in time; its data is as it was.
+        StoppedError: the run was asked to stop.
     """
-    password = _password(place)
+    password = _kept_password(place)
     spec = container_spec(place)
     try:
         found = engine.find(NAME)
@@ -114,7 +124,7 @@ def ensure(place: Place, engine: Engine, http: Http) -> tuple[str, Change]:
     except EngineError as error:
         what = f"ClickHouse, where the gateway is to keep its records, cannot be started ({error})"
         raise RouteError(what, INTACT, "mend that, or set `observability: none` in the profile") from error
-    _wait(lambda: _answers(http, place.port), lambda: engine.logs(state.id, lines=3))
+    _wait(lambda: _answers(http, place.port), lambda: _last_words(engine, state), stop)
     return url(password, place.port), change
 
 
@@ -149,6 +159,18 @@ def _converge(
     return Change(resource, "replace", f"{why}; its data stays"), made
 
 
+def _kept_password(place: Place) -> str:
+    try:
+        return _password(place)
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "a file in it is no text"
+        what = (
+            f"{place.folder}, where ClickHouse is to have its data and its password, cannot be used ({why})"
+        )
+        then = "let this user write there, or set `observability: none` in the profile"
+        raise RouteError(what, INTACT, then) from error
+
+
 def _password(place: Place) -> str:
     """Return the password, and make it, the file of users and the folder where they are missing."""
     uid, gid = place.user
@@ -172,10 +194,21 @@ def _answers(http: Http, port: int) -> bool:
         return False
 
 
-def _wait(ready: Callable[[], bool], last_words: Callable[[], str]) -> None:
+def _last_words(engine: Engine, state: ContainerState) -> str:
+    try:
+        return f"last output: {engine.logs(state.id, lines=3)}"
+    except EngineError as error:
+        return f"its output cannot be read: {error}"
+
+
+def _wait(ready: Callable[[], bool], last_words: Callable[[], str], stop: threading.Event | None) -> None:
     deadline = time.monotonic() + DEADLINE_S
-    while not ready():
+    while True:
+        if stop is not None and stop.is_set():
+            raise StoppedError("stopped while ClickHouse came up", INTACT, "start the run again")
+        if ready():
+            return
         if time.monotonic() > deadline:
-            what = f"ClickHouse did not answer within {DEADLINE_S:g} s (last output: {last_words()})"
+            what = f"ClickHouse did not answer within {DEADLINE_S:g} s ({last_words()})"
             raise RouteError(what, f"{INTACT}, and so is its data", f"look with `docker logs {NAME}`")
         time.sleep(POLL_S)

@@ -59,7 +59,8 @@ class Replacement:
             raise StoppedError(error.what, back.intact, back.then or error.then) from error
         except ProvisionError as error:
             back = go_back(self.name, self.wanted.text, self.before, self.ctx)
-            then = back.then or f"read {back.rejected}, then {error.then}" if back.rejected else error.then
+            read = f"read {back.rejected}, then {error.then}" if back.rejected else error.then
+            then = back.then or read
             raise type(error)(error.what, back.intact, then) from error
         except OSError as error:
             back = go_back(self.name, self.wanted.text, self.before, self.ctx)
@@ -70,8 +71,9 @@ class Replacement:
         except (Exception, KeyboardInterrupt):
             go_back(self.name, None, self.before, self.ctx)
             raise
+        keys = self.store.keys(self.blue.generation).read_text() if self.blue else ""
+        self.ctx.undo.append(Undo(self.name, self.before, keys))
         self._end_blue()
-        self.ctx.undo.append(Undo(self.name, self.before))
         return done
 
     def _prove(self) -> tuple[Instance, tuple[Answer, ...]]:

@@ -17,6 +17,7 @@ from tasks.errors import PortTakenError, RouteError
 from tasks.route.compose import Wanted, compose
 from tasks.route.config.render import client_names
 from tasks.route.context import INTACT, NAME, Order, RouteContext
+from tasks.route.door import changes, kept_of, note
 from tasks.route.gateways.contract import Instance
 from tasks.route.generations import Proven, Store, active_config, digest
 from tasks.route.merge.services_file import ServicesFile
@@ -66,7 +67,12 @@ def _rolled_out(order: Order, ctx: RouteContext) -> Route:
     wanted = compose(order, before, ctx)
     change = decide(wanted, before, repaired, ctx)
     ctx.say(f"{change.kind}: {change.reason}")
+    now = kept_of(ctx.door, ctx.proxy.kind)
+    doors = changes(ctx.folder, now)
+    for said in doors:
+        ctx.say(said)
     done = _kept(wanted, change, repaired, ctx) or _replaced(wanted, change, serving, ctx)
+    note(ctx.folder, now)
     return Route(
         base_url=ctx.base_url,
         models=client_names(wanted.routes, order.verified),
@@ -74,7 +80,7 @@ def _rolled_out(order: Order, ctx: RouteContext) -> Route:
         config_hash=wanted.config_hash,
         process=done.serving.process,
         answers=done.answers,
-        change=done.change,
+        change=_with_doors(done.change, doors),
         seconds=ctx.clock() - begun,
         functions=wanted.routes,
         container=done.serving.container,
@@ -85,6 +91,15 @@ def _rolled_out(order: Order, ctx: RouteContext) -> Route:
         environment=wanted.environment,
         left_out=tuple(dict.fromkeys(one for route in wanted.routes for one in route.left_out)),
     )
+
+
+def _with_doors(change: Change, doors: tuple[str, ...]) -> Change:
+    """Return a change that says how clients come in otherwise than before."""
+    if not doors:
+        return change
+    if change.kind == "keep":
+        return Change(NAME, "replace", "; ".join(doors))
+    return Change(NAME, change.kind, "; ".join((change.reason, *doors)))
 
 
 def decide(wanted: Wanted, before: str, repaired: Repaired, ctx: RouteContext) -> Change:

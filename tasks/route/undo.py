@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -41,10 +41,11 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """A rollout that ended well: its generation, and what was before it."""
+    """A rollout that ended well: its generation, and what was before it, its keys included."""
 
     green: str
     before: Before
+    keys: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def go_back(green: str, text: str | None, before: Before, ctx: RouteContext) -> 
 
     steps = (
         lambda: _end(green, ctx),
-        lambda: ServicesFile(ctx.env_file).put(before.services),
+        lambda: ServicesFile(ctx.env_file).put_back(before.services),
         lambda: store.disprove(green),
         put_away,
     )

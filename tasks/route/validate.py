@@ -136,7 +136,10 @@ def _in_time(path: Path, timeout_s: float) -> Iterator[None]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         config = tomllib.loads(path.read_text(encoding="utf-8").removeprefix(BOM))
-    except ValueError as error:  # of the decoder, or tomllib's own, which names line and column
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # of the decoder, or tomllib's own: it names line and column
         raise RouteError(f"{path.name} is not TOML: {error}", INTACT, f"correct {path.name} there") from error
     refuse_cloud_sdk(config, path.name)
     return config

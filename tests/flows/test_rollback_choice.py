@@ -8,13 +8,23 @@ from pathlib import Path
 import pytest
 
 from flows.report_rollback import format_going_back
-from flows.rollback_choice import choose, refuse_gone, refuse_lost, serves
-from tasks.contracts import Image, OllamaTag, PlannedServer, RunRecord, Share, Speed, WheelMirror
+from flows.rollback_choice import choose, refuse_gone, refuse_leaving, refuse_lost, serves
+from tasks import catalogue
+from tasks.contracts import (
+    Image,
+    OllamaTag,
+    PlannedRoute,
+    PlannedServer,
+    RunRecord,
+    Share,
+    Speed,
+    WheelMirror,
+)
 from tasks.errors import RefusedError, UsageError
 from tasks.record import history
 from tasks.record.history import History
 from tests.lab.hosts import card, make_host
-from tests.lab.routes import CHAT_SERVER, HOST, plan, route, run
+from tests.lab.routes import CHAT_SERVER, CLAUDE, HOST, LOCAL, VENICE, plan, route, run
 from tests.lab.verified import verified_server
 
 MODEL = CHAT_SERVER.server.planned
@@ -281,3 +291,42 @@ def test_a_config_that_is_in_use_stays(now: RunRecord | None, says: str) -> None
     shown = format_going_back(looked, History(tuple(filter(None, (failed, now))), 0))
 
     assert says in " ".join(shown.split())
+
+
+# --- what may leave the house --------------------------------------------------------------------
+
+HIRAG = PlannedRoute("hirag", "hi-rag-v2", "llm", "answers", tiers=(LOCAL, VENICE))
+AGENT = PlannedRoute(
+    "agent_zero", "agent-zero", "llm", "thinks", tiers=(LOCAL,), complex_tiers=(CLAUDE, LOCAL)
+)
+
+
+@pytest.mark.parametrize(
+    ("functions", "may_leave", "named"),
+    [
+        ((HIRAG,), None, "hirag to venice/llama"),
+        ((HIRAG,), frozenset(), "hirag to venice/llama"),
+        ((HIRAG,), frozenset({"hirag"}), ""),
+        ((AGENT,), None, ""),
+        ((AGENT,), frozenset(), "agent_zero to anthropic/claude"),
+        ((HIRAG, AGENT), frozenset(), "agent_zero and hirag to anthropic/claude and venice/llama"),
+        ((replace(HIRAG, tiers=(LOCAL,)),), frozenset(), ""),
+        ((replace(HIRAG, function="gone"),), None, "gone to venice/llama"),
+    ],
+)
+def test_what_may_not_leave_now_does_not_leave_with_an_old_config(
+    functions: tuple[PlannedRoute, ...], may_leave: frozenset[str] | None, named: str
+) -> None:
+    """A config of a time when it might is refused; what no service is known for may not either."""
+    target = choose(RUNS, OLD.run, HOST)
+    target = replace(target, route=replace(target.route, functions=functions))
+    shelf = catalogue.load()
+    if not named:
+        refuse_leaving(target, shelf, may_leave)
+        return
+    with pytest.raises(RefusedError) as caught:
+        refuse_leaving(target, shelf, may_leave)
+    assert str(caught.value) == (
+        f"the config of run {OLD.run} may send prompts of {named}, and they are to stay in the house now;"
+        " nothing was changed; allow it with PMOVES_CLOUD, or take another run."
+    )

@@ -11,17 +11,17 @@ import yaml
 
 from flows import routing_records, servers
 from flows.routing_kinds import Watch
-from flows.routing_records import PORT, Records, records, refuse_without_engine
+from flows.routing_records import PORT, Records, end_unwanted, records, refuse_without_engine
 from flows.settings import Settings, load
 from tasks import catalogue
-from tasks.contracts import HostFacts, silent
+from tasks.contracts import Route, silent
 from tasks.effects.containers.memory import MemoryEngine
 from tasks.effects.http import HttpError, MemoryHttp, Reply, Request
 from tasks.effects.supervisord import Supervisord
 from tasks.errors import RefusedError
 from tasks.route.observability import NAME
 from tests.lab.hosts import make_host
-from tests.lab.routes import plan
+from tests.lab.routes import plan, route
 
 IMAGE = "clickhouse/clickhouse-server:25.8-alpine"
 
@@ -50,7 +50,7 @@ def host(folder: Path, observability: str | None) -> Settings:
     )
 
 
-def brought(settings: Settings, engine: MemoryEngine, facts: HostFacts | None = None) -> Records:
+def brought(settings: Settings, engine: MemoryEngine, back: Route | None = None) -> Records:
     """Return the records of a host with the plan of `embedded`; a database that runs answers."""
 
     def answer(request: Request) -> Reply:
@@ -60,7 +60,7 @@ def brought(settings: Settings, engine: MemoryEngine, facts: HostFacts | None = 
         return Reply(200, b"Ok.\n", 0.001)
 
     watch = Watch(Supervisord(settings.state), threading.Event(), silent)
-    return records(settings, facts or make_host(), plan(), MemoryHttp(answer), watch=watch)
+    return records(settings, make_host(), plan(), MemoryHttp(answer), watch=watch, back=back)
 
 
 @pytest.mark.parametrize("asked", [None, "none"])
@@ -83,14 +83,31 @@ def test_where_a_profile_asks(tmp_path: Path, engine: MemoryEngine) -> None:
 
 
 def test_where_it_no_longer_does(tmp_path: Path, engine: MemoryEngine) -> None:
-    """The container goes, and its data stays."""
+    """It stays until the run has another gateway; then the container goes, and its data stays."""
     settings = host(tmp_path, "clickhouse")
     brought(settings, engine)
-    found = brought(host(tmp_path, "none"), engine)
+    without = host(tmp_path, "none")
+    found = brought(without, engine)
+    there = engine.find(NAME)
+    done = end_unwanted(without, make_host(), plan(), None)
 
-    assert [(one.kind, one.resource) for one in found.changes] == [("remove", f"container {NAME}")]
-    assert (found.url, engine.find(NAME)) == (None, None)
+    assert (found, there is not None) == (Records(), True)
+    assert [(one.kind, one.resource) for one in done] == [("remove", f"container {NAME}")]
+    assert engine.find(NAME) is None
     assert (settings.state / "gateway" / "clickhouse" / "data").is_dir()
+
+
+def test_the_config_of_an_earlier_run_decides(tmp_path: Path, engine: MemoryEngine) -> None:
+    """A rollback brings the database back where that config has it, whatever the profile says now."""
+    kept = route("[gateway]\nobservability.enabled = true\n")
+    settings = host(tmp_path, "none")
+    found = brought(settings, engine, kept)
+
+    assert found.url is not None
+    assert end_unwanted(settings, make_host(), plan(), kept) == ()
+    assert brought(host(tmp_path, "clickhouse"), engine, route()) == Records()
+    with pytest.raises(RefusedError, match="the config of that run has the gateway's requests kept"):
+        refuse_without_engine(settings, make_host(engine=False), plan(), kept)
 
 
 def test_without_an_engine(tmp_path: Path, engine: MemoryEngine) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
+import os
+import ssl
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -291,9 +297,10 @@ def test_a_function_that_no_service_has_is_refused() -> None:
         refuse_unknown(load(PMOVES_CLOUD=said), functions)
 
 
-def test_a_wide_address_needs_a_token() -> None:
+def test_a_wide_address_needs_a_token(tmp_path: Path) -> None:
     """Whoever reaches the gateway can use every model behind it, and every key."""
-    wide = load(PMOVES_GATEWAY_BIND="0.0.0.0")
+    home = str(tmp_path)
+    wide = load(HOME=home, PMOVES_GATEWAY_BIND="0.0.0.0")
 
     with pytest.raises(
         SettingsError, match=r"'0\.0\.0\.0', which other machines reach, and there is no token"
@@ -301,8 +308,8 @@ def test_a_wide_address_needs_a_token() -> None:
         refuse_unusable(wide)
 
     refuse_unusable(replace(wide, token_sha256=digest_of(TOKEN)))
-    refuse_unusable(load(PMOVES_GATEWAY_BIND="localhost"))
-    refuse_unusable(load(PMOVES_GATEWAY_BIND="::1"))
+    refuse_unusable(load(HOME=home, PMOVES_GATEWAY_BIND="localhost"))
+    refuse_unusable(load(HOME=home, PMOVES_GATEWAY_BIND="::1"))
 
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
@@ -313,6 +320,116 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
         refuse_unusable(load(PMOVES_ENV_FILE=str(tmp_path)))
 
     refuse_unusable(load(PMOVES_ENV_FILE=str(tmp_path / "not-there-yet")))
+
+
+LONG = f"/{'x' * 300}"
+
+
+@pytest.mark.parametrize(
+    ("name", "then"),
+    [
+        ("PMOVES_ENV_FILE", "cannot be reached (File name too long)"),
+        ("PMOVES_TENSORZERO_TOML", "cannot be read (File name too long)"),
+        ("PMOVES_GATEWAY_CERTIFICATE", "cannot be used (File name too long)"),
+        ("PMOVES_GATEWAY_TOKEN_FILE", "cannot be read (File name too long)"),
+        ("PMOVES_KEYS_FILE", "cannot be read (File name too long)"),
+    ],
+)
+def test_a_path_that_the_system_refuses(tmp_path: Path, name: str, then: str) -> None:
+    """It is one sentence with the variable's name."""
+    with pytest.raises(SettingsError) as refused:
+        refuse_unusable(load(**{"HOME": str(tmp_path), name: LONG}))
+
+    assert str(refused.value).startswith(f"{name} is {LONG!r}, which {then}; nothing was changed; ")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PMOVES_ENV_FILE",
+        "PMOVES_TENSORZERO_TOML",
+        "PMOVES_GATEWAY_CERTIFICATE",
+        "PMOVES_GATEWAY_TOKEN_FILE",
+        "PMOVES_KEYS_FILE",
+    ],
+)
+def test_a_file_that_this_user_may_not_read(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the folder does not let anybody look whether it is there."""
+    closed = tmp_path / "closed" / "file"
+
+    def refused_by_the_system(path: Path) -> None:
+        if path.is_relative_to(closed.parent):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    _for_all_calls(monkeypatch, refused_by_the_system)
+
+    with pytest.raises(SettingsError, match=rf"{name} is '.*', which cannot be .* \(Permission denied\); "):
+        refuse_unusable(load(**{"HOME": str(tmp_path), name: str(closed)}))
+
+
+def _for_all_calls(monkeypatch: pytest.MonkeyPatch, refuse: Callable[[Path], None]) -> None:
+    """Let the system refuse paths; root, as whom tests may run, is refused nothing by modes."""
+
+    def behind(call: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(path: Any, *others: Any, **named: Any) -> Any:  # noqa: ANN401  # as the call has them
+            if isinstance(path, str | Path):  # and no descriptor
+                refuse(Path(path))
+            return call(path, *others, **named)
+
+        return asked
+
+    for name in ("stat", "lstat"):
+        monkeypatch.setattr(os, name, behind(getattr(os, name)))
+    monkeypatch.setattr(io, "open", behind(io.open))
+    load_chain = ssl.SSLContext.load_cert_chain
+
+    def chain(self: ssl.SSLContext, path: Path, **named: Any) -> None:  # noqa: ANN401  # as the call has them
+        refuse(Path(path))
+        load_chain(self, path, **named)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", chain)
+
+
+def test_a_place_for_the_addresses_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found before the switch: the last folder that is there must take a file."""
+    closed, file, loop = tmp_path / "closed", tmp_path / "file", tmp_path / "loop"
+    closed.mkdir()
+    file.write_text("")
+    loop.symlink_to(loop)
+    (tmp_path / "link").symlink_to(closed / "aim")
+    access = os.access
+    monkeypatch.setattr(
+        os,
+        "access",
+        lambda path, mode: not (Path(path) == closed and mode & os.W_OK) and access(path, mode),
+    )
+    nothing = f"cannot be written: nothing can be put in {closed}"
+
+    for path, why in (
+        (closed / "pmoves.env", nothing),
+        (closed / "more" / "of" / "it" / "pmoves.env", nothing),
+        (tmp_path / "link", nothing),
+        (file / "pmoves.env", f"cannot be written: {file} is no folder"),
+        (loop, "cannot be reached (it is a link to itself)"),
+    ):
+        with pytest.raises(SettingsError) as refused:
+            refuse_unusable(load(PMOVES_ENV_FILE=str(path)))
+        assert refused.value.what == f"PMOVES_ENV_FILE is {str(path)!r}, which {why}"
+
+    for path in (file, tmp_path / "new" / "folder" / "pmoves.env"):
+        refuse_unusable(load(PMOVES_ENV_FILE=str(path)))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["PMOVES_ENV_FILE", "PMOVES_KEYS_FILE", "PMOVES_TENSORZERO_TOML"])
+def test_the_home_of_nobody(name: str) -> None:
+    """A name after ~ that no user has is one sentence."""
+    with pytest.raises(SettingsError, match=f"{name} is '~nobody-x/f', which leads nowhere"):
+        load(**{name: "~nobody-x/f"})
 
 
 def pem(*, password: bytes | None = None) -> tuple[bytes, bytes]:
@@ -341,7 +458,7 @@ def test_a_certificate_is_tried_before_anything_is_done(tmp_path: Path) -> None:
     """One that is not there, has no key, another's key or a password is refused; nobody is asked for one."""
     (certificate, key), (_, other), (_, locked) = pem(), pem(), pem(password=b"hidden")
     file = tmp_path / "tls.pem"
-    wanted = load(PMOVES_GATEWAY_CERTIFICATE=str(file))
+    wanted = load(HOME=str(tmp_path), PMOVES_GATEWAY_CERTIFICATE=str(file))
 
     for content in (None, b"", certificate, certificate + other, certificate + locked, b"\x00\xff"):
         if content is not None:

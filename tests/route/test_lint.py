@@ -141,6 +141,8 @@ def test_sampled_and_weights() -> None:
         ("ftp://127.0.0.1/v1/", "api-base"),
         ("localhost:11434/v1", "api-base"),
         ("env::OLLAMA_URL", "api-base"),
+        ("http://[::1/v1", "api-base"),
+        ("http://[::1]:11434/v1", ""),
     ],
 )
 def test_addresses(address: str, rule: str) -> None:

@@ -17,6 +17,7 @@ from tasks.route.merge.managed import (
     line_of,
     managed_part,
     merge,
+    parse,
     place_of,
     read_hand,
     top_tables,
@@ -274,6 +275,45 @@ def test_broken_hand_written_file() -> None:
         "mine.toml is not TOML: Invalid value (at line 2, column 25); the routes in use are unchanged; "
         "correct mine.toml there."
     )
+
+
+DEEP = "its tables or lists nest more than 100 deep"
+LONG = "it has an integer of more than 64 bits"
+
+
+@pytest.mark.parametrize(
+    ("hand", "said"),
+    [
+        ("a = " + "[" * 3000, DEEP),
+        ("a = " + "[" * 3000 + "]" * 3000, DEEP),
+        ("a = " + "{a = " * 3000 + "1" + "}" * 3000, DEEP),
+        ("[" + ".".join("a" * 3000) + "]", DEEP),
+        ("[" + ".".join("a" * 101) + "]", DEEP),
+        ("a = " + "1" * 5000, LONG),
+        ("a = [0x" + "f" * 5000 + "]", LONG),
+        ("a = 9223372036854775808", LONG),
+        ("a.b = -9223372036854775809", LONG),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_what_nobody_can_read(hand: str, said: str) -> None:
+    """What is nested or long beyond use is one sentence, from whichever place the text is looked at."""
+    for look in (lambda: parse(hand, "mine.toml"), lambda: merge(hand, OURS, name="mine.toml")):
+        with pytest.raises(RouteError) as caught:
+            look()
+
+        assert str(caught.value) == (
+            f"mine.toml cannot be read: {said}; the routes in use are unchanged; correct mine.toml there."
+        )
+    assert unmerge(f"{hand}\n{BEGIN}\n{END}\n") in {hand, f"{hand}\n{BEGIN}\n{END}\n"}
+
+
+def test_what_is_just_not_too_much() -> None:
+    """The longest integers of TOML and a hundred tables in each other are read."""
+    deep = "[" + ".".join("a" * 99) + "]\nb = 9223372036854775807\nc = -9223372036854775808\n"
+
+    assert parse(deep) == tomllib.loads(deep)
+    assert unmerge(merge(deep, OURS)) == deep
 
 
 @pytest.mark.parametrize("hand", ["", HAND, HAND.replace("\n", "\r\n"), "a = 1", BOM])

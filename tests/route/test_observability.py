@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+import threading
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from tasks.effects.containers.engine import EngineGoneError
 from tasks.effects.containers.memory import MemoryEngine
 from tasks.effects.http import HttpError, MemoryHttp, Reply, Request
-from tasks.errors import RouteError
+from tasks.errors import RouteError, StoppedError
 from tasks.route import observability
 from tasks.route.generations import Store
 from tasks.route.merge.keys import read_environment
@@ -154,6 +155,66 @@ def test_one_that_never_answers(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> No
         ensure(lab.place, lab.engine, lab.http)
 
     assert caught.value.then == f"look with `docker logs {NAME}`"
+
+
+def test_one_whose_last_words_cannot_be_had(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that goes while it is waited for is part of the same sentence."""
+    monkeypatch.setattr(observability, "DEADLINE_S", 0.0)
+    monkeypatch.setattr(observability, "POLL_S", 0.0)
+    lab.deaf = True
+    lab.engine.fail("logs", EngineGoneError("it does not answer"))
+
+    with pytest.raises(RouteError) as caught:
+        ensure(lab.place, lab.engine, lab.http)
+
+    assert caught.value.what == (
+        "ClickHouse did not answer within 0 s (its output cannot be read: it does not answer)"
+    )
+
+
+def test_a_wait_ends_when_the_run_is_stopped(lab: Lab) -> None:
+    """At once, and not when the time for ClickHouse is over; its container stays for the next run."""
+    stop = threading.Event()
+    asked = []
+
+    def deaf(request: Request) -> Reply:
+        asked.append(request)
+        assert len(asked) == 1, "nobody is asked again once the run is stopped"
+        stop.set()
+        raise HttpError("the connection is refused")
+
+    with pytest.raises(StoppedError) as caught:
+        ensure(lab.place, lab.engine, MemoryHttp(deaf), stop=stop)
+
+    assert str(caught.value) == (
+        "stopped while ClickHouse came up; the routes in use are unchanged; start the run again."
+    )
+    assert ensure(lab.place, lab.engine, lab.http, stop=threading.Event())[1].kind == "keep"
+
+
+@pytest.mark.parametrize("spoil", ["file", "folder", "bytes"])
+def test_a_folder_that_cannot_be_used(lab: Lab, spoil: str) -> None:
+    """It is named, with what is wrong there; nothing is started."""
+    folder = lab.place.folder
+    if spoil == "file":
+        folder.write_text("")
+        why = "File exists"
+    elif spoil == "folder":
+        (folder / "password").mkdir(parents=True)
+        why = "Is a directory"
+    else:
+        folder.mkdir()
+        (folder / "password").write_bytes(b"\xff")
+        why = "a file in it is no text"
+    said = "cannot be used (" + ("Not a directory" if spoil == "file" else why)
+
+    with pytest.raises(RouteError) as caught:
+        ensure(lab.place, lab.engine, lab.http)
+
+    assert caught.value.what.startswith(
+        f"{folder}, where ClickHouse is to have its data and its password, {said}"
+    )
+    assert lab.engine.find(NAME) is None
 
 
 def test_a_gateway_that_keeps_what_it_does(tmp_path: Path) -> None:

@@ -129,6 +129,28 @@ def test_which_doors_are_local(bind: str, local: bool) -> None:  # noqa: FBT001 
     assert ("acl local " in render(Door(3000, bind=bind, certificate=Path("c")), script="")) is False
 
 
+@pytest.mark.parametrize(
+    ("bind", "own", "others"),
+    [
+        ("127.0.0.1", "127.0.0.1", ("127.0.0.2", "127x0x0x1")),
+        ("127.1.2.3", "127.1.2.3", ("127x1.2.3", "127.1.2.30", "127.0.0.2")),
+        ("localhost", "localhost", ("127.0.0.2",)),
+        ("::1", "[::1]", ("::1", "127.0.0.2")),
+        ("0:0:0:0:0:0:0:1", "[0:0:0:0:0:0:0:1]", ("0:0:0:0:0:0:0:1", "0", ":")),
+    ],
+)
+def test_what_a_local_door_is_asked_by(bind: str, own: str, others: tuple[str, ...]) -> None:
+    """The address that it listens on, and the names of this host; a refusal says where to ask."""
+    text = render(Door(3000, bind=bind), script="")
+    found = re.search(r"acl local req\.fhdr\(host\) -m reg -i '(.*)'", text)
+    assert found is not None
+    known = re.compile(found[1])
+
+    assert all(known.search(f"{one}{port}") for one in (own, "127.0.0.1", "[::1]") for port in ("", ":3000"))
+    assert not any(known.search(one) for one in (*others, f"{own}.rebound.example", f"x{own}"))
+    assert f"use http://{own}:3000" in text
+
+
 # --- the table -----------------------------------------------------------------------------------
 
 

@@ -484,6 +484,20 @@ def test_another_door_without_a_pause(proxy: HaProxy, blue: FakeGateway, green: 
     assert moved.active() == green.target
 
 
+def test_another_loopback_address(proxy: HaProxy, blue: FakeGateway) -> None:
+    """One that is bound to 127.0.0.2 is asked there, and under no other name."""
+    moved = replace(proxy, door=Door(proxy.door.port, bind="127.0.0.2"))
+    moved.point(blue.target)
+    with httpx.Client(base_url=f"http://127.0.0.2:{proxy.door.port}", trust_env=False, timeout=60) as client:
+        named = who(client)
+        refused = [
+            client.post(CHAT, json={}, headers={"host": host}).status_code
+            for host in ("127.0.0.3", "127x0.0.2", "rebound.example")
+        ]
+
+    assert (named, refused) == ("blue", [403] * 3)
+
+
 def test_doors_under_load(proxy: HaProxy, blue: FakeGateway) -> None:
     """Reloads for another door lose nothing on the port that stays."""
     proxy.point(blue.target)

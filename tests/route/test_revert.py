@@ -29,7 +29,7 @@ def test_the_config_of_before_is_back(world: World) -> None:
     ctx = world.context()
     roll_out(NEW, ctx)
 
-    said = revert(ctx.undo[-1], NEW, world.context())
+    said = revert(ctx.undo[-1], world.context())
 
     assert settled(world, first.config)
     assert said == f"the config in use (sha256 {first.config_hash[:8]}) serves as before"
@@ -42,7 +42,7 @@ def test_a_first_rollout(world: World) -> None:
     ctx = world.context()
     roll_out(NEW, ctx)
 
-    assert revert(ctx.undo[-1], NEW, world.context()) == "no gateway serves, as before"
+    assert revert(ctx.undo[-1], world.context()) == "no gateway serves, as before"
     assert (active_config(ctx.folder), ctx.gateways.instances(), ctx.proxy.runs()) == (None, (), False)
 
 

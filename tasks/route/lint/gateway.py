@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tasks.route.lint.look import Hit, Look, Table, entries, table
-from tasks.route.merge.neutral import ADAPTIVE
+from tasks.route.merge.neutral import is_adaptive
 
 CLICKHOUSE = "TENSORZERO_CLICKHOUSE_URL"
 POSTGRES = "TENSORZERO_POSTGRES_URL"
@@ -56,7 +56,7 @@ def _adaptive(look: Look) -> Iterator[Hit]:
         base = table(function, "experimentation")
         where = (*place, "experimentation")
         for inside, one in ((where, base), *entries(base, "namespaces", before=where)):
-            if one.get("type") in ADAPTIVE:
+            if is_adaptive(one):
                 yield _missing(inside, "Postgres", 'write type = "static"')
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from tasks.route.lint.look import Hit, Look, Place, Table, entries, text
 
@@ -13,6 +13,7 @@ KNOWN_ANTHROPIC = re.compile(r"claude-(3|sonnet-4|haiku-4-5|opus-4)")
 """Models whose limit TensorZero has in a list (crates/tensorzero-core/src/providers/anthropic.rs)."""
 
 OPENAI_LIKE = frozenset(("openai", "vllm", "sglang", "tgi"))
+HTTP = frozenset(("http", "https"))
 _VERSION = re.compile(r"v\d+\w*")
 _ENDPOINT = re.compile(r"/(chat/completions|completions|embeddings|messages|responses)/?$")
 _OLLAMA_PORT = 11434
@@ -26,10 +27,10 @@ def addresses(look: Look) -> Iterator[Hit]:
         if address.startswith("env::"):
             what = "an address is taken as it stands and not from a variable, so each request fails"
             yield Hit(where, what, "write the address itself")
-        elif address and urlsplit(address).scheme not in {"http", "https"}:
+        elif address and _parts(address).scheme not in HTTP:
             what = f"{address!r} is no http address, so each request fails"
             yield Hit(where, what, "write it with http:// or https://")
-        elif found := _ENDPOINT.search(urlsplit(address).path):
+        elif found := _ENDPOINT.search(_parts(address).path):
             what = f"TensorZero adds the path of each request itself, so none arrives behind {found[0]!r}"
             yield Hit(where, what, f"take {found[0]!r} off its end")
 
@@ -38,8 +39,8 @@ def versions(look: Look) -> Iterator[Hit]:
     """Find addresses of OpenAI-like servers that do not end where these have their API."""
     for place, provider in look.providers():
         address = text(provider, "api_base")
-        parts = urlsplit(address)
-        if text(provider, "type") not in OPENAI_LIKE or parts.scheme not in {"http", "https"}:
+        parts = _parts(address)
+        if text(provider, "type") not in OPENAI_LIKE or parts.scheme not in HTTP:
             continue
         if not any(_VERSION.fullmatch(part) for part in parts.path.split("/")):
             what = (
@@ -79,6 +80,14 @@ def ignored_cap(look: Look) -> Iterator[Hit]:
                 break
 
 
+def _parts(address: str) -> SplitResult:
+    """Take an address apart; all parts are empty where it is none, as with a bracket that nothing closes."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
+
+
 def _anthropic_names(look: Look, variant: Table) -> Iterator[str]:
     if match := SHORTHAND.fullmatch(text(variant, "model")):
         yield match[1]
@@ -88,7 +97,7 @@ def _anthropic_names(look: Look, variant: Table) -> Iterator[str]:
 
 
 def _like_ollama(where: Place, provider: Table) -> bool:
-    parts = urlsplit(text(provider, "api_base"))
+    parts = _parts(text(provider, "api_base"))
     try:
         port = parts.port
     except ValueError:

@@ -174,7 +174,7 @@ def _defaults(config: Mapping[str, Any]) -> Iterator[tuple[str, Place]]:
             providers = _table(config, table, model, "providers")
             for provider, settings in providers.items():
                 kind = settings.get("type") if isinstance(settings, dict) else None
-                if kind not in DEFAULT_KEYS or "api_key_location" in settings:
+                if not isinstance(kind, str) or kind not in DEFAULT_KEYS or "api_key_location" in settings:
                     continue
                 if "api_key_location" not in _table(types, kind, "defaults"):
                     yield DEFAULT_KEYS[kind], (table, model, "providers", provider)

@@ -13,7 +13,7 @@ import re
 import tomllib
 from bisect import bisect_left
 from collections.abc import Callable
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ NAMED = frozenset(
 )
 """Tables whose entries have names of their own. Any other is one thing, and belongs to one writer."""
 CLASHES_SHOWN = 5
+DEEPEST = 100
+"""Chosen: TensorZero's own tables nest less than 20 deep, and our readers make a call for each level."""
+INTEGERS = range(-(1 << 63), 1 << 63)
+"""What TOML has as an integer (https://toml.io/en/v1.0.0#integer). tomllib takes longer ones in hex."""
 DIFF_LINES = 200
 
 _SECRET = re.compile(r"\b(sk-|gsk_|xai-|hf_|tgp_|AIza|Bearer )[\w.-]{8,}")
@@ -57,11 +61,7 @@ def merge(hand: str, ours: str, *, name: str = CONFIG) -> str:
     _refuse_loose_end(apart, name)
     _refuse_clashes(config, added, apart.hand, name)
     merged = put_in(apart.hand, ours)
-    try:
-        right = tomllib.loads(merged.removeprefix(BOM)) == _together(config, added)
-    except tomllib.TOMLDecodeError:
-        right = False
-    if not right:
+    if _load(merged) != _together(config, added):
         raise _cannot_extend(config, added, apart.hand, name)
     return merged
 
@@ -98,12 +98,19 @@ def parse(text: str, name: str = CONFIG) -> dict[str, Any]:
     """Read TOML.
 
     Raises:
-        RouteError: it is not TOML; the sentence has line and column.
+        RouteError: it is not TOML, and the sentence has line and column; or it holds what nobody can read.
     """
     try:
-        return tomllib.loads(text.removeprefix(BOM))
+        config = tomllib.loads(text.removeprefix(BOM))
     except tomllib.TOMLDecodeError as error:
         raise RouteError(f"{name} is not TOML: {error}", INTACT, f"correct {name} there") from error
+    except RecursionError as error:
+        raise _unreadable(name, _TOO_DEEP) from error
+    except ValueError as error:  # Python reads no integer of more than some thousand digits
+        raise _unreadable(name, _TOO_LONG) from error
+    if why := _excess(config):
+        raise _unreadable(name, why)
+    return config
 
 
 def read_hand(path: Path) -> str:
@@ -172,8 +179,29 @@ def _take_apart(text: str, name: str) -> Parted:
 def _load(text: str) -> dict[str, Any] | None:
     try:
         return tomllib.loads(text.removeprefix(BOM))
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return None
+
+
+_TOO_DEEP = f"its tables or lists nest more than {DEEPEST} deep"
+_TOO_LONG = "it has an integer of more than 64 bits"
+
+
+def _unreadable(name: str, why: str) -> RouteError:
+    return RouteError(f"{name} cannot be read: {why}", INTACT, f"correct {name} there")
+
+
+def _excess(config: dict[str, Any]) -> str:
+    """Say what of a config is too deep or too long to be worked with; nothing where all of it can be."""
+    level: list[Any] = [config]
+    for _ in range(DEEPEST + 1):
+        if any(isinstance(one, int) and one not in INTEGERS for one in level):
+            return _TOO_LONG
+        inside = (
+            one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)
+        )
+        level = [*chain.from_iterable(inside)]
+    return _TOO_DEEP if level else ""
 
 
 def _refuse_loose_end(apart: Parted, name: str) -> None:

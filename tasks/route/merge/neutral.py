@@ -6,6 +6,7 @@ Tables stay where they can, with their switches off, so that a misspelt key in t
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 ADAPTIVE = frozenset(("adaptive", "track_and_stop"))
@@ -59,10 +60,16 @@ def _calm_experiments(function: dict[str, Any] | None) -> None:
 
 
 def _static(one: Any) -> Any:  # noqa: ANN401  # whatever stands there
-    if not isinstance(one, dict) or one.get("type") not in ADAPTIVE or "candidate_variants" not in one:
+    if not isinstance(one, dict) or not is_adaptive(one) or "candidate_variants" not in one:
         return one
     kept = ("candidate_variants", "fallback_variants", "namespaces")
     return {"type": "static", **{key: one[key] for key in kept if key in one}}
+
+
+def is_adaptive(experiment: Mapping[str, Any]) -> bool:
+    """Whether an experiment is of a kind that needs Postgres."""
+    kind = experiment.get("type")
+    return isinstance(kind, str) and kind in ADAPTIVE
 
 
 def _table(inside: Any, *keys: str) -> dict[str, Any] | None:  # noqa: ANN401  # whatever stands there

@@ -11,7 +11,9 @@ from pathlib import Path
 from tasks.effects.files import write_atomic
 from tasks.errors import RouteError
 from tasks.route.context import INTACT
-from tasks.route.merge.pmoves_env import merge_env, unmerge_env
+from tasks.route.merge.block import take_apart
+from tasks.route.merge.env_text import Assignment, read
+from tasks.route.merge.pmoves_env import _outside, merge_env, unmerge_env
 
 Values = tuple[tuple[str, str], ...]
 
@@ -57,20 +59,56 @@ class ServicesFile:
             for one in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}"):
                 one.unlink(missing_ok=True)
 
+    def put_back(self, before: str | None) -> bool:
+        """Give our block the values that it had in `before`, or take it out; whether that changed anything.
+
+        What a person wrote meanwhile stays.
+
+        Raises:
+            RouteError: a line that a person wrote meanwhile has one of the names, or damaged the block.
+            RouteError: the file cannot be read or written.
+        """
+        now = self.text()
+        values = self._ours(before)
+        if self._ours(now) == values:
+            return False
+        hand, was = unmerge_env(now or "", name=str(self.path)), unmerge_env(before or "")
+        if hand == was:
+            return self.put(before)
+        return self.put(hand if values is None else merge_env(hand, values, name=str(self.path)))
+
+    def _ours(self, text: str | None) -> Values | None:
+        """Return what our block in a text of this file sets; None where there is no block."""
+        block = take_apart(text or "", str(self.path), _outside).block
+        found = (one for one in read(block) if isinstance(one, Assignment))
+        return tuple((one.name, one.value) for one in found) if block else None
+
     def put(self, text: str | None) -> bool:
-        """Give the file this content, or remove it with None; whether that changed anything."""
+        """Give the file this content, or remove it with None; whether that changed anything.
+
+        Raises:
+            RouteError: it cannot be read or written.
+        """
         if self.path is None or text == self.text():
             return False
-        path = self.path.resolve()  # a link stays one
-        if text is None:
-            path.unlink(missing_ok=True)
-            return True
         try:
-            before = path.stat()
-        except FileNotFoundError:
-            write_atomic(path, text)
-            return True
-        write_atomic(path, text, mode=before.st_mode & 0o777)
-        with contextlib.suppress(PermissionError):
-            os.chown(path, before.st_uid, before.st_gid)
+            _write(self.path.resolve(), text)  # a link stays one
+        except OSError as error:
+            what = f"{self.path}, which the services read, cannot be written ({error.strerror or error})"
+            then = "correct that, or name another file with PMOVES_ENV_FILE, and start the run again"
+            raise RouteError(what, INTACT, then) from error
         return True
+
+
+def _write(path: Path, text: str | None) -> None:
+    if text is None:
+        path.unlink(missing_ok=True)
+        return
+    try:
+        before = path.stat()
+    except FileNotFoundError:
+        write_atomic(path, text)
+        return
+    write_atomic(path, text, mode=before.st_mode & 0o777)
+    with contextlib.suppress(PermissionError):
+        os.chown(path, before.st_uid, before.st_gid)

@@ -125,10 +125,12 @@ TOKEN = Template("""\
 """)
 
 LOCAL = Template("""\
-    acl local req.fhdr(host) -m reg -i '^(127[.]0[.]0[.]1|localhost|\\[::1\\])(:[0-9]{1,5})?$$'
+    acl local req.fhdr(host) -m reg -i '^($names)(:[0-9]{1,5})?$$'
     acl once req.fhdr_cnt(host) eq 1
     http-request return $refuse unless local once
 """)
+
+LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 FAILURES = {
     400: "the request is not HTTP/1.1 as it should be",
@@ -206,11 +208,20 @@ def error_body(status: int, message: str) -> str:
     return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": None}})
 
 
+def _in_brackets(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _literal(name: str) -> str:
+    return name.replace("[", r"\[").replace("]", r"\]").replace(".", "[.]")
+
+
 def _bind(door: Door, certificate: str) -> str:
-    address = f"[{door.bind}]" if ":" in door.bind else door.bind
     # Double quotes, in which HAProxy takes a backslash, a quote and a dollar for their own purposes.
     quoted = re.sub(r'(["\\$])', r"\\\1", certificate)
-    return f"{address}:{door.port}" + (f' ssl crt "{quoted}" alpn http/1.1' if certificate else "")
+    return f"{_in_brackets(door.bind)}:{door.port}" + (
+        f' ssl crt "{quoted}" alpn http/1.1' if certificate else ""
+    )
 
 
 def _guards(door: Door) -> str:
@@ -221,10 +232,11 @@ def _guards(door: Door) -> str:
     """
     text = ""
     if is_local(door) and door.certificate is None:
-        message = (
-            f"only requests to 127.0.0.1, localhost or [::1] are answered; use http://127.0.0.1:{door.port}"
-        )
-        text += LOCAL.substitute(refuse=_refusal(403, message))
+        address = _in_brackets(door.bind)
+        names = tuple(dict.fromkeys((*LOCAL_NAMES, address)))
+        known = f"{', '.join(names[:-1])} or {names[-1]}"
+        message = f"only requests to {known} are answered; use http://{address}:{door.port}"
+        text += LOCAL.substitute(names="|".join(map(_literal, names)), refuse=_refusal(403, message))
     if door.token_sha256:
         message = "a bearer token is asked for, and what came is not it"
         text += TOKEN.substitute(digest=door.token_sha256, refuse=_refusal(401, message))

@@ -48,7 +48,7 @@ def merge_env(hand: str, values: Values, *, name: str = FILE) -> str:
         RouteError: a line sets one of the names to something else or opens a quote that nothing closes, or
             the block is damaged.
     """
-    apart = _take_apart(hand, name)
+    apart = parted(hand, name)
     wanted, clashes = dict(values), []
     for one in read(apart.hand.removeprefix(BOM)):
         if not isinstance(one, Assignment):
@@ -70,10 +70,15 @@ def unmerge_env(text: str, *, name: str = FILE) -> str:
     Raises:
         RouteError: the block is damaged.
     """
-    return _take_apart(text, name).hand
+    return parted(text, name).hand
 
 
-def _take_apart(text: str, name: str) -> Parted:
+def parted(text: str, name: str) -> Parted:
+    """Return what was written by hand, and our block.
+
+    Raises:
+        RouteError: the block is damaged.
+    """
     return take_apart(text, name, _outside)
 
 

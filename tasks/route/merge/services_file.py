@@ -11,9 +11,8 @@ from pathlib import Path
 from tasks.effects.files import write_atomic
 from tasks.errors import RouteError
 from tasks.route.context import INTACT
-from tasks.route.merge.block import take_apart
 from tasks.route.merge.env_text import Assignment, read
-from tasks.route.merge.pmoves_env import _outside, merge_env, unmerge_env
+from tasks.route.merge.pmoves_env import merge_env, parted, unmerge_env
 
 Values = tuple[tuple[str, str], ...]
 
@@ -79,7 +78,7 @@ class ServicesFile:
 
     def _ours(self, text: str | None) -> Values | None:
         """Return what our block in a text of this file sets; None where there is no block."""
-        block = take_apart(text or "", str(self.path), _outside).block
+        block = parted(text or "", str(self.path)).block
         found = (one for one in read(block) if isinstance(one, Assignment))
         return tuple((one.name, one.value) for one in found) if block else None
 

@@ -23,6 +23,7 @@
     |  |  `- ImageRefusedError           trying again does not help
     |  |- VerifyError
     |  |- RouteError
+    |  |  `- HandWrittenError          2   a config or environment file that a person wrote is wrong
     |  `- ControlPlaneError             Prefect server or worker
     `- StoppedError                 130 a person or the system asked to stop
 
@@ -155,6 +156,12 @@ class VerifyError(StageError):
 
 class RouteError(StageError):
     """Raised when the gateway's config is not valid or the gateway does not serve it."""
+
+
+class HandWrittenError(RouteError):
+    """Raised when a config or an environment file that a person wrote is wrong, or clashes with ours."""
+
+    exit_code = 2
 
 
 class ControlPlaneError(StageError):

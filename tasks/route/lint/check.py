@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tasks.errors import RouteError
+from tasks.errors import HandWrittenError
 from tasks.route.lint import functions, gateway, keys, servers, timeouts
 from tasks.route.lint.look import Hit, Look, Place
 from tasks.route.merge.block import INTACT
@@ -117,7 +117,7 @@ def refuse(findings: Collection[Finding], name: str) -> None:
     if len(found) > SHOWN:
         said.append(f"{plural(len(found) - SHOWN, 'more fault')}")
     steps = dict.fromkeys(one.then for one in found[:SHOWN])
-    raise RouteError(listed(said), INTACT, ", then ".join(steps))
+    raise HandWrittenError(listed(said), INTACT, ", then ".join(steps))
 
 
 def _in(ours: Mapping[str, Any], where: Place) -> bool:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tasks.errors import RouteError
+from tasks.errors import HandWrittenError, RouteError
 
 BEGIN = "# >>> pmoves-provisioner: what stands from here to the end marker is managed, changes to it are lost"
 END = "# <<< pmoves-provisioner: end of what is managed"
@@ -104,7 +104,7 @@ def take_apart(text: str, name: str, outside: Outside) -> Parted:
 
 def _damaged(text: str, marker: re.Match[str], name: str, what: str) -> RouteError:
     line = text.count("\n", 0, marker.start()) + 1
-    return RouteError(
+    return HandWrittenError(
         f"a marker of pmoves-provisioner in {name} (line {line}) {what}",
         INTACT,
         f"delete that line in {name}, and what is not yours around it",

@@ -17,7 +17,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import RouteError
+from tasks.errors import HandWrittenError, RouteError
 from tasks.route.merge.block import BOM, INTACT, Parted, lines_of, put_in, take_apart
 from tasks.wording import listed, plural
 
@@ -103,7 +103,7 @@ def parse(text: str, name: str = CONFIG) -> dict[str, Any]:
     try:
         config = tomllib.loads(text.removeprefix(BOM))
     except tomllib.TOMLDecodeError as error:
-        raise RouteError(f"{name} is not TOML: {error}", INTACT, f"correct {name} there") from error
+        raise HandWrittenError(f"{name} is not TOML: {error}", INTACT, f"correct {name} there") from error
     except RecursionError as error:
         raise _unreadable(name, _TOO_DEEP) from error
     except ValueError as error:  # Python reads no integer of more than some thousand digits
@@ -123,10 +123,11 @@ def read_hand(path: Path) -> str:
         return path.read_bytes().decode()
     except OSError as error:
         what = f"{path} cannot be read ({error.strerror or error})"
-        raise RouteError(what, INTACT, "make it readable, or take its name out of the settings") from error
+        then = "make it readable, or take its name out of the settings"
+        raise HandWrittenError(what, INTACT, then) from error
     except UnicodeDecodeError as error:
         what = f"{path} is not text in UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
-        raise RouteError(what, INTACT, f"save {path} as UTF-8") from error
+        raise HandWrittenError(what, INTACT, f"save {path} as UTF-8") from error
 
 
 def line_of(text: str, has: Callable[[dict[str, Any]], bool]) -> int:
@@ -188,7 +189,7 @@ _TOO_LONG = "it has an integer of more than 64 bits"
 
 
 def _unreadable(name: str, why: str) -> RouteError:
-    return RouteError(f"{name} cannot be read: {why}", INTACT, f"correct {name} there")
+    return HandWrittenError(f"{name} cannot be read: {why}", INTACT, f"correct {name} there")
 
 
 def _excess(config: dict[str, Any]) -> str:
@@ -211,7 +212,7 @@ def _refuse_loose_end(apart: Parted, name: str) -> None:
         if words.startswith("["):
             return
         if words and not words.startswith("#"):
-            raise RouteError(
+            raise HandWrittenError(
                 f"line {number} of {name} stands behind our block and in no table of its own",
                 INTACT,
                 f"move it above the block in {name}",
@@ -229,7 +230,7 @@ def _refuse_clashes(config: dict[str, Any], added: dict[str, Any], hand: str, na
     ]
     if len(clashes) > CLASHES_SHOWN:
         said.append(f"{plural(len(clashes) - CLASHES_SHOWN, 'more name')} clash")
-    raise RouteError(listed(said), INTACT, f"give them other names in {name}, or take them out there")
+    raise HandWrittenError(listed(said), INTACT, f"give them other names in {name}, or take them out there")
 
 
 def _clashes(config: dict[str, Any], added: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -271,8 +272,8 @@ def _cannot_extend(config: dict[str, Any], added: dict[str, Any], hand: str, nam
         if table in config and not _extends(config[table], hand, table):
             line = place_of(hand, (table,))
             what = f"line {line} of {name} defines {table} in a form that no table can be added to"
-            return RouteError(what, INTACT, f"write it as tables there, such as [{table}.name]")
-    return RouteError(
+            return HandWrittenError(what, INTACT, f"write it as tables there, such as [{table}.name]")
+    return HandWrittenError(
         f"{name} and the managed part do not fit into one file",
         INTACT,
         f"write {listed(sorted(added))} in {name} as tables with headers",

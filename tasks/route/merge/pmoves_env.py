@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tasks.contracts import PlannedRoute, Role, RuntimeName, VerifiedServer
-from tasks.errors import RouteError
+from tasks.errors import HandWrittenError
 from tasks.route.config.render import client_name
 from tasks.route.merge.block import BOM, INTACT, Parted, put_in, take_apart
 from tasks.route.merge.env_text import Assignment, read, written
@@ -55,12 +55,12 @@ def merge_env(hand: str, values: Values, *, name: str = FILE) -> str:
             continue
         if one.unclosed:
             what = f"line {one.line} of {name} opens a quote that nothing closes"
-            raise RouteError(what, INTACT, f"close it in {name}")
+            raise HandWrittenError(what, INTACT, f"close it in {name}")
         if one.value and one.value != wanted.get(one.name, one.value):
             clashes.append(f"line {one.line} sets {one.name}")
     if clashes:
         what = f"{name} has values of its own for what the managed part sets: {listed(clashes)}"
-        raise RouteError(what, INTACT, f"take those lines out of {name}, or name another file")
+        raise HandWrittenError(what, INTACT, f"take those lines out of {name}, or name another file")
     return put_in(apart.hand, "".join(f"{written(key, value)}\n" for key, value in values))
 
 

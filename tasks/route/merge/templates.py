@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import RouteError
+from tasks.errors import HandWrittenError, RouteError
 from tasks.route.merge.block import INTACT
 from tasks.route.merge.managed import dotted
 from tasks.wording import MIB, gib
@@ -147,4 +147,4 @@ def _at(inside: object, pattern: Place, place: Place) -> Iterator[tuple[Place, P
 
 
 def _refused(place: Place, path: Path, what: str, then: str) -> RouteError:
-    return RouteError(f"{str(path)!r}, which {dotted(place)} names, {what}", INTACT, then)
+    return HandWrittenError(f"{str(path)!r}, which {dotted(place)} names, {what}", INTACT, then)

@@ -7,6 +7,7 @@ chat      open-webui  1 local    qwen2.5-32b   up          97% (194)   right in 
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from flows.picture import clean
 from flows.report import columns
 from flows.timeline import took
 from tasks.contracts import Answer, PlannedRoute, Role, Route, RouteTier, RunRecord, VerifiedServer
+from tasks.route.config.names import FUNCTION
 from tasks.route.proxy.contract import SERVER_ERROR, Count
 from tasks.wording import listed
 
@@ -85,7 +87,11 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class RoutesNow:
-    """All of it. `active` is the generation that the proxy sends to; `trouble` says what does not fit."""
+    """All of it. `active` is the generation that the proxy sends to; `trouble` says what does not fit.
+
+    `by_name` are the models of this host that clients may ask without a function, `yours` the functions that
+    the operator wrote.
+    """
 
     run: str
     base_url: str
@@ -99,6 +105,8 @@ class RoutesNow:
     outside: tuple[Address, ...]
     left_out: tuple[str, ...]
     trouble: tuple[str, ...]
+    by_name: tuple[str, ...] = ()
+    yours: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +146,19 @@ def gather(record: RunRecord, route: Route, seen: Seen, now: datetime) -> Routes
         ),
         left_out=route.left_out,
         trouble=tuple(_troubles(route, seen)),
+        by_name=tuple(one for one in route.models if not one.startswith(FUNCTION)),
+        yours=_yours(route),
     )
+
+
+def _yours(route: Route) -> tuple[str, ...]:
+    """Return the functions of a config that no service has."""
+    ours = {one.function for one in route.functions if one.tiers}
+    try:
+        found = tomllib.loads(route.config).get("functions", {})
+    except tomllib.TOMLDecodeError:  # of an earlier version, or torn
+        return ()
+    return tuple(sorted(set(found) - ours))
 
 
 def _troubles(route: Route, seen: Seen) -> Iterable[str]:
@@ -226,6 +246,10 @@ def format_routes(found: RoutesNow) -> str:
     parts += ["", columns(HEAD, rows)] if rows else ["", NONE]
     if silent and rows:
         parts += ["", f"Nobody answers {listed(silent)}."]
+    if found.yours:
+        parts += ["", f"Written by you: {listed(found.yours)}."]
+    if found.by_name:
+        parts += ["", "By name, answered by this host:", *(f"  {one}" for one in found.by_name)]
     if found.others:
         named = [(one.name, str(one.requests), str(one.failed) if one.failed else "") for one in found.others]
         parts += ["", columns(("OTHER REQUESTS OF THE LAST DAY", "ALL", "FAILED"), named)]

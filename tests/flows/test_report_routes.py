@@ -232,3 +232,18 @@ def test_no_name_breaks_out_of_its_label(name: str) -> None:
     read = samples(format_metrics(found(), counted))
 
     assert read["pmoves_gateway_requests_day", name, name, "", "200"] == 7
+
+
+def test_what_is_written_by_hand_and_what_is_asked_by_name() -> None:
+    """A function that no service has is the operator's; models of this host stand beside the functions."""
+    made = route(
+        "[functions.chat]\n[functions.mine]\n",
+        models=("tensorzero::function_name::chat", "tensorzero::embedding_model_name::minilm"),
+    )
+    now = gather(RECORD, made, SEEN, NOW)
+    text = format_routes(now)
+
+    assert (now.yours, now.by_name) == (("mine",), ("tensorzero::embedding_model_name::minilm",))
+    assert "Written by you: mine." in text
+    assert "By name, answered by this host:\n  tensorzero::embedding_model_name::minilm" in text
+    assert gather(RECORD, route("[functions"), SEEN, NOW).yours == ()

@@ -72,7 +72,7 @@ def test_each_server_answers_at_its_stable_port(contained: Contained) -> None:
 
 def test_the_evidence_has_pictures_images_and_places(contained: Contained) -> None:
     """The artifact in Prefect shows the timeline, each image with its digest, and where each model lies."""
-    wanted = {"artifacts": {"key": {"any_": ["host-contained-host"]}}}
+    wanted = {"artifacts": {"key": {"any_": ["host-contained-host"]}}, "sort": "CREATED_DESC"}
     text = contained.host.post("/artifacts/filter", wanted)[0]["data"]
 
     for part in ("## Where they lie", "## Images", "## Timeline", "data:image/svg+xml"):
